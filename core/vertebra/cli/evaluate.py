@@ -1,0 +1,96 @@
+"""`vertebra evaluate`: the scores of a trained run, on its own data or on other data."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vertebra.errors import DataError, RunError
+
+FILE_FORMATS = ("columns", "csv", "tsv", "json", "parquet")
+
+if TYPE_CHECKING:
+    from vertebra.config.schema import DataConfig
+    from vertebra.host.manager import Host
+    from vertebra.runs.load import LoadedRun
+    from vertebra.tasks.task import Row
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `vertebra evaluate` with these arguments."""
+    parser = argparse.ArgumentParser(
+        "vertebra evaluate", description="Evaluate a trained run on the data that it was made with, or on other data."
+    )
+    parser.add_argument("run", metavar="RUN_DIR", help="the folder of the run")
+    parser.add_argument("--split", action="append", choices=["valid", "test"], help="by default both")
+    parser.add_argument("--data", metavar="PATH", help="the same data at another place, or other data in the same form")
+    parser.add_argument("--file", metavar="FILE", type=Path, help="one file of labelled rows, evaluated whole as test")
+    parser.add_argument("--output", type=Path, help="a folder for metrics.json, predictions.jsonl and the rest")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    arguments = parser.parse_args(list(argv))
+    if arguments.file is not None and not arguments.file.is_file():
+        raise DataError(f"There is no file '{arguments.file}'.")
+
+    from vertebra.data.encode import encode_split
+    from vertebra.engine.evaluate import evaluate
+    from vertebra.host.manager import create_host
+    from vertebra.report.screen import print_scores
+    from vertebra.runs.folder import RunFolder
+    from vertebra.runs.load import load
+    from vertebra.runs.results import intervals, write_results
+    from vertebra.runs.tasks import load_metrics
+
+    host = create_host()
+    run = load(arguments.run, device=arguments.device, host=host)
+    metrics = load_metrics(run.task, host)
+    splits = _rows(run, arguments, host)
+    evaluations = []
+    for split, rows in splits.items():
+        features = encode_split(
+            run.task,
+            rows,
+            run.model.backbone.tokenizer,
+            context=run.model.backbone.info.context,
+            too_long=run.config.tasks[0].data.too_long,
+            title=f"encoding {split}",
+        ).features
+        evaluations.append(evaluate(run.model, run.task, split, rows, features, metrics, run.devices))
+    folder = run.folder
+    if arguments.output is not None:
+        if arguments.output.resolve() == run.folder.path.resolve():
+            raise RunError("--output must be another folder than the run's own.")
+        folder = RunFolder(arguments.output)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_results(folder, run.task, metrics, splits, evaluations)
+    print_scores(
+        {one.split: one.scores for one in evaluations},
+        {one.split: intervals(metrics, one) for one in evaluations},
+        run.folder.read_state()["notes"],
+        folder.path,
+    )
+    return 0
+
+
+def _rows(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> dict[str, list[Row]]:
+    """Return the rows to evaluate, by split."""
+    from dataclasses import replace
+
+    from vertebra.data.load import load_splits
+
+    data: DataConfig = run.config.tasks[0].data
+    other = arguments.file or arguments.data
+    if other is not None:
+        # A reader that makes its own rows, or asks the Hub, does not read files.
+        form = data.format if data.format in FILE_FORMATS else "auto"
+        data = replace(data, path=str(other), format=form, splits={}, limit=None)
+    if arguments.file is not None:
+        whole = replace(data, valid_fraction=0.0, test_fraction=0.0)
+        return {"test": load_splits(whole, run.task, host).rows["train"]}
+    found = load_splits(data, run.task, host, for_training=False).rows
+    wanted = arguments.split or ["valid", "test"]
+    rows = {split: found[split] for split in wanted if split in found}
+    if not rows:
+        raise DataError(f"The data has no split {' or '.join(wanted)}; it has {', '.join(found)}.")
+    return rows

@@ -1,0 +1,44 @@
+"""`vertebra export`: the backbone of a trained run as a folder that plain transformers loads."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from vertebra.errors import RunError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `vertebra export` with these arguments."""
+    parser = argparse.ArgumentParser(
+        "vertebra export",
+        description="Copy the trained backbone and its tokenizer to a folder that AutoModel.from_pretrained loads; "
+        "the task's head (heads.safetensors) and labels (tasks.json) go beside them.",
+    )
+    parser.add_argument("run", metavar="RUN_DIR", help="the folder of the run")
+    parser.add_argument("output", metavar="FOLDER", type=Path, help="a new folder")
+    arguments = parser.parse_args(list(argv))
+
+    from vertebra.engine.checkpoints import is_whole
+    from vertebra.runs.folder import RunFolder
+
+    run = RunFolder.open(arguments.run)
+    output: Path = arguments.output
+    if output.exists():
+        raise RunError(f"'{output}' exists already; choose a new folder.")
+    if not is_whole(run.model):
+        raise RunError(f"The model in '{run.model}' is damaged: its files do not fit their hashes in manifest.json.")
+    try:
+        shutil.copytree(run.model / "backbone", output)
+        for name in ("heads.safetensors", "tasks.json"):
+            shutil.copy2(run.model / name, output / name)
+    except OSError as error:
+        shutil.rmtree(output, ignore_errors=True)
+        raise RunError(f"Cannot write '{output}': {error.strerror or error}.") from error
+    attention = run.read_state()["backbone"]["attention"]
+    print(f"Exported to {output}. In Python: AutoModel.from_pretrained({str(output)!r})")
+    if attention == "bidirectional":
+        print("It was trained to attend in both directions: call it as model(..., is_causal=False).")
+    return 0

@@ -1,0 +1,117 @@
+"""From composed settings to a `RunConfig`: everything is checked in one pass, before anything is loaded or created."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from vertebra.config.defaults import GROUPS
+from vertebra.config.paths import check_path, expand
+from vertebra.config.schema import BackboneConfig, DataConfig, RunConfig, TaskChoice
+from vertebra.config.validate import read, read_field, unknown_keys
+from vertebra.errors import ConfigError, PluginError, VertebraError
+from vertebra.host.manager import Host
+from vertebra.report.trackers import check_trackers
+
+REGISTERED = {
+    "backbone.name": "backbone",
+    "adapter.name": "adapter",
+    "trainer.optimizer": "optimizer",
+    "trainer.schedule": "schedule",
+    "trainer.metric": "metric",
+    "trainer.behaviours": "behaviour",
+}
+"""The settings that name something registered, and its kind."""
+
+
+def resolve(document: Mapping[str, Any], host: Host, errors: Sequence[str] = ()) -> RunConfig:
+    """Return the run that `document` describes: task, data, backbone, adapter, gpu, trainer, seed.
+
+    All that is wrong is said in one `ConfigError`, a line each: unknown keys, types, values, registered names, paths
+    that do not exist, and combinations that cannot work. `errors` are lines known already; they come first.
+    """
+    errors = [*errors, *unknown_keys("", document, ["task", *GROUPS, "seed"])]
+    name, settings = read_task(document.get("task"), host, errors)
+    parts: dict[str, Any] = {
+        group: read(owner, document.get(group, {}), group, errors) for group, owner in GROUPS.items()
+    }
+    seed = read_field(RunConfig, "seed", document.get("seed", RunConfig.seed), errors)
+    errors += _wrong_names(document, host)
+    # What follows from an option that was refused is not said again.
+    chosen = name in host.names("task") and not any(line.startswith("data=") for line in errors)
+    errors += _wrong_data(parts["data"], host, chosen)
+    errors += _wrong_backbone(parts["backbone"])
+    if errors:
+        raise ConfigError("\n".join(errors))
+    data, backbone = _with_home(parts.pop("data")), _with_home(parts.pop("backbone"))
+    return RunConfig(tasks=(TaskChoice(name, settings, data),), backbone=backbone, seed=seed, **parts)
+
+
+def read_task(values: Any, host: Host, errors: list[str]) -> tuple[str, Any]:
+    """Return a task's name and its settings, as an instance of its own config dataclass (None where it has none)."""
+    name = values.get("name") if isinstance(values, Mapping) else None
+    if not isinstance(name, str):
+        errors.append(f"Choose a task: task=NAME. Known: {', '.join(host.names('task')) or 'none'}.")
+        return "", None
+    values = {key: value for key, value in values.items() if key != "name"}
+    try:
+        owner = host.get("task", name).load_config()
+    except PluginError as error:
+        errors.append(f"task={name}: {error}")
+        return name, None
+    if owner is None:
+        errors += unknown_keys("task", values, [])
+        return name, None
+    return name, read(owner, values, "task", errors)
+
+
+def _with_home(part: Any) -> Any:
+    return part if part.path is None else replace(part, path=expand(part.path))
+
+
+def _wrong_names(document: Mapping[str, Any], host: Host) -> Iterator[str]:
+    """Yield a line for each name that stands for nothing: registered things, trackers, and paths."""
+    checks: dict[str, Callable[[str], object]] = {
+        "data.format": lambda name: name == "auto" or host.get("reader", name),
+        "data.path": partial(check_path, "data.path"),
+        "backbone.path": partial(check_path, "backbone.path"),
+        **{place: partial(host.get, kind) for place, kind in REGISTERED.items()},
+        "trainer.trackers": lambda name: check_trackers([name]),
+    }
+    for place, check in checks.items():
+        for name in _texts(place, document):
+            try:
+                check(name)
+            except VertebraError as error:
+                yield str(error) if place in str(error) else f"{place}={name}: {error}"
+
+
+def _texts(place: str, document: Mapping[str, Any]) -> list[str]:
+    """Return the text, or the texts of the list, at `place`; what is none was refused by its type."""
+    group, key = place.split(".")
+    settings = document.get(group)
+    value = settings.get(key) if isinstance(settings, Mapping) else None
+    return [text for text in (value if isinstance(value, list | tuple) else [value]) if isinstance(text, str)]
+
+
+def _wrong_data(data: DataConfig | None, host: Host, chosen: bool) -> Iterator[str]:
+    if data is None:
+        return
+    reads_path = {ref.name: getattr(ref, "reads_path", True) for ref in host.refs("reader")} | {"auto": True}
+    if chosen and data.path is None and reads_path.get(data.format, False):
+        yield f"data.path must be given: format={data.format} reads a local folder or file, or a data set on the Hub."
+    if chosen and data.path is not None and not reads_path.get(data.format, True):
+        yield f"data.path is set, but format={data.format} makes its rows itself. Choose the data option that reads files."
+    if data.valid_fraction + data.test_fraction >= 1:
+        yield "data.valid_fraction and data.test_fraction must leave rows to train on: their sum must be below 1."
+
+
+def _wrong_backbone(backbone: BackboneConfig | None) -> Iterator[str]:
+    if backbone is None:
+        return
+    if backbone.name == "hf" and backbone.path is None:
+        yield "backbone.path must be given for backbone.name=hf: a local model folder or a Hub name."
+    if backbone.name != "hf" and backbone.path is not None:
+        yield f"backbone.path is for backbone=hf; the backbone '{backbone.name}' takes none."

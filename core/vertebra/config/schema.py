@@ -1,0 +1,173 @@
+"""The configuration of a run: frozen dataclasses, the one place where the core's defaults stand.
+
+Hydra's option files say only what differs from these. Below `resolve()` nothing else is passed around.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+Auto = Literal["auto"]
+Positive = Annotated[int, Gt(0)]
+Fraction = Annotated[float, Ge(0), Lt(1)]
+
+
+class Strict:
+    """Makes pydantic refuse keys that a dataclass does not have, and numbers that are none."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
+
+
+@dataclass(frozen=True)
+class DataConfig(Strict):
+    """Where rows come from and how they become a task's columns."""
+
+    path: str | None = None
+    """A local folder or file, or the name of a data set on the Hub (`owner/name`)."""
+    config_name: str | None = None
+    """Which configuration of a Hub data set."""
+    revision: str | None = None
+    """Which revision of a Hub data set."""
+    format: str = "auto"
+    """auto, hub, columns, csv, tsv, json, parquet, or the name of a registered reader."""
+    columns: dict[str, str | int] = field(default_factory=dict)
+    """The data's column behind each column of the task: a name, or a number for files without names (-1 is the last)."""
+    splits: dict[str, str] = field(default_factory=dict)
+    """The file or the data set's split behind train, valid and test; found by name where not given."""
+    valid_fraction: Fraction = 0.1
+    """The share of the training rows that becomes the validation split where the data has none."""
+    test_fraction: Fraction = 0.1
+    """The share of the training rows that becomes the test split where the data has none; 0 for no test split."""
+    split_seed: int = 0
+    """The seed of that cut."""
+    limit: Positive | None = None
+    """At most this many rows of each split, the first ones."""
+    too_long: Literal["auto", "window", "truncate", "error"] = "auto"
+    """What happens to a text over the backbone's context; auto: as the task's family prefers."""
+    encoding: str = "utf-8"
+    """The encoding of text files."""
+    separator: str | None = None
+    """The column separator of text files; found by itself where not given."""
+    cache: bool = True
+    """Keep encoded features on disk."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further settings of a registered reader."""
+
+
+@dataclass(frozen=True)
+class BackboneConfig(Strict):
+    """Which model reads the text."""
+
+    name: str = "nano"
+    """A registered backbone; `hf` takes `path`."""
+    path: str | None = None
+    """A local folder or a Hub name, for `hf`."""
+    revision: str | None = None
+    """Which revision of a Hub model."""
+    init: Literal["auto", "pretrained", "random"] = "auto"
+    """auto: the weights where the backbone has them, else random."""
+    attention: Literal["auto", "causal", "bidirectional"] = "auto"
+    """auto: what the task prefers for random weights, causal for pretrained ones."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """The type the weights are held in; auto: float32."""
+    packing: Literal["auto", "packed", "padded"] = "auto"
+    """auto: packed where the family was verified to give the same numbers, else padded."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice to save memory."""
+    context: Positive | None = None
+    """At most this many tokens a sequence; by default what the model was made for."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Changes to the model's own configuration, such as dropout rates; changes of shape need init=random."""
+
+
+@dataclass(frozen=True)
+class AdapterConfig(Strict):
+    """What part of the backbone is trained."""
+
+    name: str = "none"
+    """A registered adapter; `none` trains the whole backbone."""
+
+
+@dataclass(frozen=True)
+class GPUConfig(Strict):
+    """Devices, processes, precision and how much is computed at once."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the GPU where there is one."""
+    processes: Positive | Auto = 1
+    """How many processes train together; auto: one for each GPU."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 where the hardware computes it natively."""
+    token_budget: Positive | Auto = "auto"
+    """At most this many tokens in one forward pass (a longer sequence passes alone)."""
+    threads: Positive | Auto = "auto"
+    """CPU threads of each process; auto: the cores, shared among the processes."""
+    deterministic: bool = False
+    """On a GPU, use only algorithms that give the same bits each time."""
+
+
+@dataclass(frozen=True)
+class TrainerConfig(Strict):
+    """How the model learns. `auto` takes what the backbone recommends, by its size and by random or pretrained weights."""
+
+    epochs: Annotated[float, Gt(0)] | Auto = "auto"
+    """How often the training split is seen."""
+    max_steps: Positive | None = None
+    """Stop after this many steps, whatever `epochs` says."""
+    batch_size: Positive = 32
+    """Examples in one step, over all processes."""
+    learning_rate: Annotated[float, Gt(0)] | Auto = "auto"
+    """The peak rate of the backbone."""
+    head_learning_rate: Annotated[float, Gt(0)] | None = None
+    """The peak rate of the task's head; by default the backbone's."""
+    layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Each layer below the top learns at this factor of the one above it."""
+    warmup: Fraction | Auto = "auto"
+    """The share of all steps in which the rate rises."""
+    optimizer: str = "adamw"
+    """A registered optimizer."""
+    schedule: str = "linear"
+    """A registered schedule."""
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    """Decoupled weight decay; never on biases and norms."""
+    clip: Annotated[float, Gt(0)] | None = 1.0
+    """The largest norm of the gradient."""
+    evaluate_every: Positive | Literal["epoch"] = "epoch"
+    """Evaluate on validation after this many steps, or after each epoch."""
+    patience: Positive | None = None
+    """Stop after this many evaluations without a better score."""
+    metric: str | None = None
+    """The validation score that picks the best checkpoint; by default the task's first metric."""
+    keep_checkpoints: Positive = 2
+    """How many of the latest checkpoints stay on disk, beside the best one."""
+    log_every: Positive = 10
+    """Write the loss every so many steps."""
+    behaviours: tuple[str, ...] = ()
+    """Registered behaviours that change the training step."""
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Where scores go besides the run folder: tensorboard, wandb, mlflow."""
+
+
+@dataclass(frozen=True)
+class TaskChoice(Strict):
+    """One task of a run: its registered name, its own settings and its data."""
+
+    name: str
+    config: Any = None
+    """An instance of the task's config dataclass."""
+    data: DataConfig = field(default_factory=DataConfig)
+
+
+@dataclass(frozen=True)
+class RunConfig(Strict):
+    """Everything that a run is made from."""
+
+    tasks: tuple[TaskChoice, ...]
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    gpu: GPUConfig = field(default_factory=GPUConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    seed: Annotated[int, Ge(0)] = 1

@@ -1,0 +1,1 @@
+"""Data: readers of every format, splits, and the cache of encoded features."""

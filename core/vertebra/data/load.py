@@ -1,0 +1,159 @@
+"""Load a data set for a task: rows of each split in the task's own terms, checked, with stable ids."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vertebra.config.schema import DataConfig
+from vertebra.data.files import listed
+from vertebra.data.formats import STREAMS, Row, format_of
+from vertebra.data.rows import ID, MissingColumnError, by_place, check_mapping, own_id, take
+from vertebra.data.splits import SPLITS, TEST, TRAIN, VALID, cut, find_format
+from vertebra.errors import DataError
+
+if TYPE_CHECKING:
+    from vertebra.host.manager import Host
+    from vertebra.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows of a data set."""
+
+    rows: dict[str, list[Row]]
+    """The rows of train, valid and test; valid or test may be missing. A row has the task's columns and a text `id`."""
+    fingerprint: str
+    """A hash of all rows: equal if and only if the task sees the same data."""
+    notes: tuple[str, ...] = ()
+    """What a reader of results must know of the data."""
+
+
+def load_splits(data: DataConfig, task: Task, host: Host, *, for_training: bool = True) -> Splits:
+    """Read, map and check the data, and cut the splits that it lacks; training rows are needed only `for_training`.
+
+    A row's id is the data's own `id` column or "SPLIT-NUMBER", where the number is that of the row in its file, from 1;
+    a row that is cut from the training file keeps its name there. Raises `DataError` for data that the task cannot use.
+    """
+    check_mapping(data, task.columns)
+    name = find_format(data) if data.format == "auto" else data.format
+    reader = host.get("reader", name)
+    raw = reader.load()(data)
+    _check_split_names(raw, name)
+    rows = {split: _checked(raw[split], split, data, task) for split in SPLITS if split in raw}
+    if for_training and not rows.get(TRAIN):
+        found = f" (it has: {listed(list(raw))})" if raw else ""
+        raise DataError(f"The data at '{data.path}' has no training rows{found}. Set data.splits.train=FILE.")
+    rows, cuts = _with_cuts(rows, data)
+    # Who reads a score must know that nobody wrote these rows.
+    made = [] if getattr(reader, "reads_path", True) else [f"synthetic data: {reader.summary or name}"]
+    first = next((row for some in raw.values() for row in some), None)
+    if first is None:
+        raise DataError(f"The data at '{data.path}' has no rows.")
+    notes = [*made, *_places(first, data, task), *cuts]
+    if data.limit is not None:
+        rows = {split: some[: data.limit] for split, some in rows.items()}
+        notes.append(f"at most {data.limit} rows of each split (data.limit)")
+    return Splits(rows, fingerprint(rows), tuple(notes))
+
+
+def iterate_file(path: Path, data: DataConfig, task: Task) -> Iterator[Row]:
+    """Yield the rows of a file for prediction, one at a time, so that memory does not grow with it.
+
+    The format is found as in `format_of`; a plain text file gives one text a line. A row has the columns that
+    prediction needs and an `id`; where they are missing but a column `text` is there, the task makes the row of that
+    text. A JSON list is read whole; all else is streamed.
+    """
+    path = Path(path).expanduser()
+    needed = task.needed_for_prediction()
+    for number, raw in enumerate(STREAMS[format_of(path, data)](path, data), start=1):
+        try:
+            row = _for_prediction(raw, data, task, needed)
+        except DataError as error:
+            raise DataError(f"'{path}' row {number}: {error}") from None
+        yield row | {ID: _id(raw, data, f"row-{number}", required=False)}
+
+
+def fingerprint(rows: Mapping[str, Iterable[Row]] | Iterable[Row]) -> str:
+    """Return a hash of rows, or of the rows of each split: of their content and order."""
+    digest = hashlib.blake2b(digest_size=16)
+    splits = rows if isinstance(rows, Mapping) else {"": rows}
+    for split, some in sorted(splits.items()):
+        digest.update(f"{split}\n".encode())
+        for row in some:
+            digest.update(json.dumps(row, sort_keys=True, default=repr).encode())
+            digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _checked(raw: list[Row], split: str, data: DataConfig, task: Task) -> list[Row]:
+    """Map and check the rows of a split; every error names the split and the row."""
+    rows: list[Row] = []
+    seen: dict[str, int] = {}
+    for number, row in enumerate(raw, start=1):
+        try:
+            taken = take(row, task.columns, data)
+            taken[ID] = _id(row, data, f"{split}-{number}")
+            task.check(taken)
+            if taken[ID] in seen:
+                raise DataError(f"id '{taken[ID]}' is that of row {seen[taken[ID]]}, too.")
+        except MissingColumnError as error:
+            where = f"The {split} split of '{data.path}' has" if number == 1 else f"{split} row {number} has"
+            raise DataError(f"{where} {error}") from None
+        except DataError as error:
+            raise DataError(f"{split} row {number}: {error}") from None
+        seen[taken[ID]] = number
+        rows.append(taken)
+    return rows
+
+
+def _id(row: Row, data: DataConfig, default: str, *, required: bool = True) -> str:
+    try:
+        value = own_id(row, data)
+    except MissingColumnError:
+        if required:
+            raise
+        value = None
+    return default if value is None or value == "" else str(value)
+
+
+def _with_cuts(rows: dict[str, list[Row]], data: DataConfig) -> tuple[dict[str, list[Row]], list[str]]:
+    fractions = {VALID: data.valid_fraction, TEST: data.test_fraction}
+    if TRAIN not in rows:
+        return rows, []
+    wanted = [split for split in (VALID, TEST) if split not in rows]
+    pieces = cut(rows[TRAIN], data, wanted)
+    notes = [
+        f"{split}: {fractions[split]:.0%} of the training rows ({len(pieces[split])}), cut by seed {data.split_seed}"
+        for split in wanted
+        if split in pieces
+    ]
+    return {split: some for split in SPLITS if (some := (rows | pieces).get(split))}, notes
+
+
+def _places(row: Row, data: DataConfig, task: Task) -> list[str]:
+    """Say which columns were taken where neither the file nor the configuration names them."""
+    columns = list(task.columns)
+    return [f"columns by place: '{columns[0]}' is the first, '{columns[-1]}' the last"] if by_place(row, data) else []
+
+
+def _check_split_names(raw: Mapping[str, object], reader: str) -> None:
+    strange = [split for split in raw if split not in SPLITS]
+    if strange:
+        raise DataError(f"The reader '{reader}' gave the split '{strange[0]}'; splits are {', '.join(SPLITS)}.")
+
+
+def _for_prediction(raw: Row, data: DataConfig, task: Task, needed: tuple[str, ...]) -> Row:
+    """Take the columns as the configuration maps them, else by the task's own names, else make the row of a text."""
+    try:
+        return take(raw, task.columns, data, only=needed)
+    except MissingColumnError:
+        if all(column in raw for column in needed):
+            return take(raw, task.columns, DataConfig(), only=needed)
+        if isinstance(raw.get("text"), str):
+            return task.row_from_text(raw["text"])
+        raise

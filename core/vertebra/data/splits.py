@@ -1,0 +1,167 @@
+"""Splits: which file is which, and what is cut from the training rows where a split is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from vertebra.config.paths import is_local
+from vertebra.config.schema import DataConfig
+from vertebra.data.files import listed, missing
+from vertebra.data.formats import SUFFIXES, bare_name, format_of
+from vertebra.errors import DataError
+from vertebra.names import did_you_mean, unknown
+
+T = TypeVar("T")
+
+TRAIN, VALID, TEST = SPLITS = ("train", "valid", "test")
+_ALIASES = {
+    TRAIN: ("train", "training"),
+    VALID: (
+        "valid",
+        "validation",
+        "val",
+        "dev",
+        "development",
+        "testa",
+    ),  # testa, testb: the names of CoNLL's own files
+    TEST: ("test", "testing", "testb"),
+}
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+
+
+def on_hub(path: str) -> bool:
+    """Whether `data.path` is a name on the Hub (`owner/name`): it neither exists here nor looks like a local path.
+
+    What looks local is an error if it does not exist, never a request; `data.format=hub` asks the Hub all the same.
+    """
+    here = Path(path)
+    return not is_local(path) and bare_name(here) == here.name
+
+
+def find_files(data: DataConfig) -> dict[str, list[Path]]:
+    """Return the files of each split; a split may be in several (`train-00000-of-00002.parquet`).
+
+    A single file is the training split. In a folder, splits are those of `data.splits`, and the others are found by the
+    names of the files: `train.txt`, `dev.tsv`, `books.test.jsonl.gz`.
+    """
+    if data.path is None:
+        raise DataError("data.path is not set. Give a folder, a file, or the name of a data set on the Hub.")
+    _check_names(data)
+    root = Path(data.path).expanduser()
+    if not root.exists():
+        raise DataError(f"{missing(root)} (A data set on the Hub is named OWNER/NAME.)")
+    if root.is_file():
+        files = {} if data.splits else {TRAIN: [root]}
+        return files | {split: [_given(root.parent, split, name)] for split, name in data.splits.items()}
+    found = {split: [_given(root, split, name)] for split, name in data.splits.items()}
+    entries = sorted(entry for entry in root.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    for split in SPLITS:
+        if split not in found:
+            files_of_split = _find(split, _of_format(entries, data))
+            if files_of_split:
+                found[split] = files_of_split
+    if not found:
+        found = {TRAIN: [_only(root, entries)]}
+    return found
+
+
+def find_format(data: DataConfig) -> str:
+    """Return the name of the reader for `data.format=auto`."""
+    if data.path is not None and on_hub(data.path):
+        return "hub"
+    files = find_files(data)
+    first = next(files[split][0] for split in SPLITS if split in files)
+    name = format_of(first, data)
+    if name == "text":
+        raise DataError(
+            f"Cannot tell the format of '{first}' by its name or content. Set data.format: columns, csv, tsv, json or "
+            "parquet."
+        )
+    return name
+
+
+def pick_splits(data: DataConfig, names: Sequence[str]) -> dict[str, str]:
+    """Return which of a data set's named splits is train, valid and test: as configured, else by name."""
+    _check_names(data)
+    picked = dict(data.splits)
+    for split, name in picked.items():
+        if name not in names:
+            raise DataError(f"data.splits.{split}: {unknown('split', name, names)}")
+    for split in SPLITS:
+        alias = next((alias for alias in _ALIASES[split] if alias in names), None)
+        if split not in picked and alias:
+            picked[split] = alias
+    return picked if picked else {TRAIN: names[0]} if len(names) == 1 else {}
+
+
+def cut(rows: Sequence[T], data: DataConfig, wanted: Sequence[str]) -> dict[str, list[T]]:
+    """Cut the wanted splits (of valid, test) from the training rows; what is left is train.
+
+    Which rows are taken depends on their number and on `data.split_seed` alone, on every machine and in every version:
+    the rows with the smallest hashes of (seed, place). Each split keeps the order of the rows.
+    """
+    places = sorted(range(len(rows)), key=lambda place: _rank(data.split_seed, place))
+    result: dict[str, list[T]] = {}
+    for split, fraction in ((TEST, data.test_fraction), (VALID, data.valid_fraction)):
+        if split in wanted and fraction > 0:
+            count = min(max(1, round(fraction * len(rows))), len(places) - 1)
+            taken, places = places[:count], places[count:]
+            if taken:
+                result[split] = [rows[place] for place in sorted(taken)]
+    return {TRAIN: [rows[place] for place in sorted(places)]} | result
+
+
+def _rank(seed: int, place: int) -> bytes:
+    return hashlib.blake2b(f"{seed}:{place}".encode(), digest_size=8).digest()
+
+
+def _check_names(data: DataConfig) -> None:
+    for split in data.splits:
+        if split not in SPLITS:
+            raise DataError(f"data.splits: {unknown('split', split, SPLITS)}")
+
+
+def _given(folder: Path, split: str, name: str) -> Path:
+    path = folder / Path(name).expanduser()
+    if not path.exists():
+        raise DataError(f"data.splits.{split}: {missing(path)}")
+    return path
+
+
+def _of_format(entries: list[Path], data: DataConfig) -> list[Path]:
+    """Leave out files of other formats where one is asked for and some files have it."""
+    fitting = [path for path in entries if SUFFIXES.get(_suffix(path)) == data.format]
+    return fitting or entries
+
+
+def _suffix(path: Path) -> str:
+    return path.name.removeprefix(bare_name(path)).split(".gz")[0].split(".xz")[0].lower()
+
+
+def _find(split: str, entries: list[Path]) -> list[Path]:
+    """Return the files that a split's name stands in; a file called exactly so comes before longer names."""
+    stems = {path: _SHARD.sub("", bare_name(path)).lower() for path in entries}
+    exact = [path for path, stem in stems.items() if stem in _ALIASES[split]]
+    part = [path for path, stem in stems.items() if set(re.split(r"[^a-z]+", stem)) & set(_ALIASES[split])]
+    files = exact or part
+    if len({path.name if not _SHARD.search(bare_name(path)) else stems[path] for path in files}) > 1:
+        names = listed([path.name for path in files])
+        raise DataError(f"Several files could be the split '{split}': {names}. Name one: data.splits.{split}=FILE.")
+    return files
+
+
+def _only(root: Path, entries: list[Path]) -> Path:
+    """Return the one data file of a folder without split names."""
+    known = [path for path in entries if _suffix(path) in SUFFIXES]
+    if len(known) != 1:
+        names = [path.name for path in entries]
+        near = did_you_mean(TRAIN, [bare_name(path) for path in entries])
+        raise DataError(
+            f"'{root}' has no files named train, valid (or dev) and test; it holds: {listed(names)}.{near} Name "
+            "them, as in data.splits.train=FILE."
+        )
+    return known[0]

@@ -1,0 +1,1 @@
+"""The engine: packing, backbones, optimizers, schedules and the training loop."""

@@ -1,0 +1,83 @@
+"""Devices, processes, precision: what `auto` finds on this machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from vertebra.config.schema import GPUConfig
+from vertebra.errors import RunError
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The settled choice, and the accelerator that carries it out."""
+
+    accelerator: Accelerator
+    config: GPUConfig
+    """With every `auto` replaced."""
+
+    def __str__(self) -> str:
+        device = self.accelerator.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {self.config.threads} threads"
+        many = f", {self.accelerator.num_processes} processes" if self.accelerator.num_processes > 1 else ""
+        return f"{name}{many}, {self.config.precision}, {self.config.token_budget} tokens a pass"
+
+
+def set_up(config: GPUConfig) -> Devices:
+    """Settle the configuration on this machine and start accelerate.
+
+    Raises `RunError` for a GPU that is not there, or for several processes that were not started as such.
+    """
+    on_gpu = torch.cuda.is_available() if config.device == "auto" else config.device == "cuda"
+    if on_gpu and not torch.cuda.is_available():
+        raise RunError(
+            "gpu.device=cuda, but torch finds no CUDA device here. Use gpu=cpu, or install a CUDA build of torch."
+        )
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    wanted = max(1, torch.cuda.device_count() if on_gpu else 1) if config.processes == "auto" else config.processes
+    if wanted != started and not (started > 1 and config.processes == "auto"):
+        raise RunError(
+            f"gpu.processes={wanted}, but {started} process(es) were started. "
+            f"Use: torchrun --nproc_per_node {wanted} -m vertebra train … gpu.processes={wanted}"
+        )
+    threads = max(1, _cores() // started) if config.threads == "auto" else config.threads
+    torch.set_num_threads(threads)
+    precision = config.precision if config.precision != "auto" else "bf16" if _native_bf16(on_gpu) else "fp32"
+    budget = config.token_budget if config.token_budget != "auto" else 32768 if on_gpu else 4096
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    # A process may make several runs one after the other (sweeps), each with its own precision.
+    AcceleratorState._reset_state(reset_partial_state=started == 1)
+    accelerator = Accelerator(cpu=not on_gpu, mixed_precision="bf16" if precision == "bf16" else "no")
+    if accelerator.num_processes != started:
+        raise RunError(
+            f"{started} processes were started, but each would train alone (accelerate sees {accelerator.num_processes}). "
+            "Start them with torchrun."
+        )
+    settled = replace(
+        config,
+        device="cuda" if on_gpu else "cpu",
+        processes=started,
+        precision=precision,
+        token_budget=budget,
+        threads=threads,
+    )
+    return Devices(accelerator, settled)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _native_bf16(on_gpu: bool) -> bool:
+    """Whether the hardware multiplies bf16 matrices itself; emulated, they are slower than fp32 ones."""
+    if on_gpu:
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())

@@ -1,0 +1,101 @@
+"""Evaluation: predictions of a split, one batch at a time, so that outputs never pile up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+
+from vertebra.engine.devices import Devices
+from vertebra.engine.model import TaskModel
+from vertebra.engine.packing import cut, pack
+from vertebra.metrics.metric import Counts, Metric
+from vertebra.tasks.features import Features
+from vertebra.tasks.task import Row, Task
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a split's evaluation gave: one prediction and one reference for each row, and what the metrics made of them."""
+
+    split: str
+    loss: float
+    scores: dict[str, float]
+    counts: dict[str, Counts]
+    """For each metric what every row counts, (E, K)."""
+    predictions: list[Any]
+    references: list[Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The prediction of one sequence, which may be one window of a row."""
+
+    example: int
+    window: int
+    value: Any
+    loss: float
+    """Mean over this sequence's batch."""
+    n_targets: int
+
+
+def evaluate(
+    model: TaskModel,
+    task: Task,
+    split: str,
+    rows: Sequence[Row],
+    features: Sequence[Features],
+    metrics: Sequence[Metric],
+    devices: Devices,
+) -> Evaluation:
+    """Predict every row of a split and score the predictions; with several processes each computes a part."""
+    processes, rank = devices.accelerator.num_processes, devices.accelerator.process_index
+    mine = sorted(features, key=len, reverse=True)[rank::processes]
+    parts: list[Part] = list(predict_parts(model, task, mine, devices))
+    if processes > 1:
+        parts = gather_object(parts)
+    predictions = combine(task, rows, parts)
+    references = [task.reference(row) for row in rows]
+    counts = {metric.name: count(metric, predictions, references) for metric in metrics}
+    n_targets = sum(part.n_targets for part in parts)
+    return Evaluation(
+        split=split,
+        loss=sum(part.loss * part.n_targets for part in parts) / max(1, n_targets),
+        scores={metric.name: metric.score(counts[metric.name]) for metric in metrics},
+        counts=counts,
+        predictions=predictions,
+        references=references,
+    )
+
+
+@torch.no_grad()
+def predict_parts(model: TaskModel, task: Task, features: Sequence[Features], devices: Devices) -> Iterator[Part]:
+    """Yield the prediction of each sequence, batches of like length one after the other."""
+    model.eval()
+    padded = model.backbone.info.packing == "padded"
+    assert isinstance(devices.config.token_budget, int)
+    for piece in cut(features, devices.config.token_budget, padded=padded):
+        batch = pack(piece, task.collate).to(devices.accelerator.device)
+        with devices.accelerator.autocast():
+            outputs = model(batch, task.name)
+        loss = 0.0 if batch.targets is None or not batch.n_targets else float(task.loss(outputs, batch.targets))
+        for one, value in zip(batch.features, task.decode(outputs.cpu(), batch), strict=True):
+            yield Part(one.example, one.window, value, loss, one.n_targets)
+
+
+def combine(task: Task, rows: Sequence[Row], parts: Sequence[Part]) -> list[Any]:
+    """Join the windows of each row, in the rows' order."""
+    by_row: list[list[Part]] = [[] for _ in rows]
+    for part in sorted(parts, key=lambda part: (part.example, part.window)):
+        by_row[part.example].append(part)
+    return [task.combine(row, [part.value for part in found]) for row, found in zip(rows, by_row, strict=True)]
+
+
+def count(metric: Metric, predictions: Sequence[Any], references: Sequence[Any]) -> Counts:
+    """Return what every row counts for a metric, (E, K)."""
+    counted = [metric.count(*pair) for pair in zip(predictions, references, strict=True)]
+    return np.asarray(counted, dtype=np.float64).reshape(len(counted), -1)

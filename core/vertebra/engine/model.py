@@ -1,0 +1,29 @@
+"""The model of a run: one backbone, and a head for each task.
+
+Letters: T tokens in the packed stream, P positions that the head reads, D hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from vertebra.engine.backbone import Backbone
+from vertebra.engine.packing import PackedBatch
+
+
+class TaskModel(nn.Module):
+    """A backbone with heads by the names of their tasks."""
+
+    def __init__(self, backbone: Backbone, heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(self, batch: PackedBatch, task: str) -> Tensor:
+        """Return a task's outputs (P, …) at the positions that its features name."""
+        hidden_TD = self.backbone(batch)
+        # Heads are small, and losses want full precision.
+        outputs: Tensor = self.heads[task](hidden_TD[batch.positions_P])
+        return outputs.float()

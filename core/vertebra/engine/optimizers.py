@@ -1,0 +1,63 @@
+"""Optimizers, and the groups of parameters that they treat differently."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from vertebra.config.schema import TrainerConfig
+
+Groups = list[dict[str, Any]]
+
+
+def adamw(groups: Groups, config: TrainerConfig) -> torch.optim.Optimizer:
+    """Return AdamW with decoupled weight decay (Loshchilov and Hutter, 2019), fused into one kernel."""
+    return torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=True)
+
+
+def sgd(groups: Groups, config: TrainerConfig) -> torch.optim.Optimizer:
+    """Return stochastic gradient descent with Nesterov momentum 0.9."""
+    return torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=True)
+
+
+def parameter_groups(model: nn.Module, config: TrainerConfig, learning_rate: float) -> Groups:
+    """Group the trainable parameters by rate and decay.
+
+    Heads learn at `head_learning_rate`. With `layer_decay` each layer of the backbone learns at that factor of the one
+    above it, the embeddings below the lowest (Howard and Ruder, 2018). Weights of one dimension (biases, norms) are not
+    decayed.
+    """
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    depth = _depth(name for name, _ in named if name.startswith("backbone."))
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in named:
+        if name.startswith("backbone."):
+            rate = learning_rate * config.layer_decay ** (depth - _level(name, depth))
+        else:
+            rate = config.head_learning_rate or learning_rate
+        decay = 0.0 if parameter.ndim < 2 else config.weight_decay
+        group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def _layer(name: str) -> int | None:
+    found = re.search(r"\.(?:h|layers|layer|blocks)\.(\d+)\.", name)
+    return int(found.group(1)) if found else None
+
+
+def _depth(names: Iterable[str]) -> int:
+    """Return the number of layers."""
+    return 1 + max((layer for name in names if (layer := _layer(name)) is not None), default=-1)
+
+
+def _level(name: str, depth: int) -> int:
+    """Return 0 for embeddings, 1 … depth for the layers; what comes behind the last layer stands beside it."""
+    layer = _layer(name)
+    if layer is not None:
+        return layer + 1
+    return 0 if re.search(r"(wte|wpe|embed)", name) else depth

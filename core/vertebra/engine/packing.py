@@ -1,0 +1,107 @@
+"""Packing: many sequences of different lengths as one stream of tokens, without padding.
+
+Letters: T tokens in the stream, N sequences in it, P positions that the head reads, D hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vertebra.tasks.features import Features
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Sequences one behind the other, the longest first, so that those of equal length are neighbours."""
+
+    input_ids_T: Tensor
+    position_ids_T: Tensor
+    """The place of each token in its own sequence."""
+    cu_seqlens: Tensor
+    """(N+1,) where each sequence starts in the stream; the last entry is T."""
+    lengths: tuple[int, ...]
+    """Tokens of each sequence."""
+    positions_P: Tensor
+    """Places in the stream whose hidden states the head reads."""
+    position_counts: tuple[int, ...]
+    """How many of these each sequence has; they add up to P."""
+    targets: Tensor | None
+    """What the task's `collate` made of the targets."""
+    features: tuple[Features, ...]
+    """The sequences themselves, in the stream's order."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def n_tokens(self) -> int:
+        """T, the tokens in the stream."""
+        return len(self.input_ids_T)
+
+    @property
+    def n_targets(self) -> int:
+        """How many targets the loss is the mean of."""
+        return sum(one.n_targets for one in self.features)
+
+    def groups(self) -> Iterator[tuple[int, int]]:
+        """Yield (length, count) of each run of sequences of equal length, in the stream's order."""
+        for length, run in groupby(self.lengths):
+            yield length, sum(1 for _ in run)
+
+    def to(self, device: torch.device | str) -> PackedBatch:
+        """Return the batch with its tensors on `device`."""
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name in ("input_ids_T", "position_ids_T", "cu_seqlens", "positions_P", "targets")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)
+
+
+Collate = Callable[[Sequence[Features]], Tensor | None]
+
+
+def pack(features: Sequence[Features], collate: Collate) -> PackedBatch:
+    """Lay features into one stream, the longest first (equal ones keep their order)."""
+    ordered = tuple(sorted(features, key=len, reverse=True))
+    lengths = [len(one) for one in ordered]
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return PackedBatch(
+        input_ids_T=torch.from_numpy(np.concatenate([one.input_ids for one in ordered]).astype(np.int64)),
+        position_ids_T=torch.from_numpy(np.concatenate([np.arange(length) for length in lengths])),
+        cu_seqlens=torch.from_numpy(starts.astype(np.int32)),
+        lengths=tuple(lengths),
+        positions_P=torch.from_numpy(
+            np.concatenate([one.positions + start for one, start in zip(ordered, starts, strict=False)]).astype(
+                np.int64
+            )
+        ),
+        position_counts=tuple(len(one.positions) for one in ordered),
+        targets=collate(ordered),
+        features=ordered,
+    )
+
+
+def cut(features: Sequence[Features], token_budget: int, *, padded: bool = False) -> list[list[Features]]:
+    """Cut features into pieces of at most `token_budget` tokens, counting padding where batches are `padded`.
+
+    Sequences of like length come together, the longest first, so that the first piece already shows whether memory
+    suffices. One sequence over the budget is a piece of its own.
+    """
+    pieces: list[list[Features]] = []
+    cost = 0
+    for one in sorted(features, key=len, reverse=True):
+        # In a padded piece every sequence takes as much room as the first, which is the longest.
+        room = len(pieces[-1][0]) if padded and pieces else len(one)
+        if not pieces or cost + room > token_budget:
+            pieces.append([])
+            cost, room = 0, len(one)
+        pieces[-1].append(one)
+        cost += room
+    return pieces

@@ -1,0 +1,25 @@
+"""What `auto` means for the trainer: sound settings by the backbone's size and by random or pretrained weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vertebra.config.schema import TrainerConfig
+from vertebra.engine.backbone import BackboneInfo
+
+
+def settle(config: TrainerConfig, backbone: BackboneInfo) -> TrainerConfig:
+    """Return the configuration with each `auto` replaced by a number."""
+    if backbone.init == "random":
+        rate, epochs, warmup = 1e-3, 8.0, 0.1
+    else:
+        # The larger the model, the smaller the rate that fine-tunes it without forgetting.
+        millions = backbone.parameters / 1e6
+        rate = 1e-4 if millions < 50 else 5e-5 if millions < 400 else 2e-5
+        epochs, warmup = 3.0, 0.06
+    return replace(
+        config,
+        learning_rate=rate if config.learning_rate == "auto" else config.learning_rate,
+        epochs=epochs if config.epochs == "auto" else config.epochs,
+        warmup=warmup if config.warmup == "auto" else config.warmup,
+    )

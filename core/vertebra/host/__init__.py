@@ -1,0 +1,1 @@
+"""The plugin host: references, hooks, and what is registered by whom."""

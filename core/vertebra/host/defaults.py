@@ -1,0 +1,61 @@
+"""What the core itself brings, registered through the same hooks as a plugin's."""
+
+from __future__ import annotations
+
+from vertebra.host.hookspecs import hookimpl
+from vertebra.host.refs import AdapterRef, BackboneRef, CommandRef, OptimizerRef, ReaderRef, SchedulerRef
+
+
+@hookimpl
+def register_backbones() -> list[BackboneRef]:
+    """Bring the embedded backbone, and any causal decoder that transformers loads."""
+    return [
+        BackboneRef("nano", "vertebra.engine.sources:nano", summary="the embedded model"),
+        BackboneRef("hf", "vertebra.engine.sources:hf", summary="a Hub name or a local folder"),
+    ]
+
+
+@hookimpl
+def register_adapters() -> list[AdapterRef]:
+    """Bring the adapter that trains the whole backbone."""
+    return [AdapterRef("none", "vertebra.engine.adapters:none", summary="train the whole backbone")]
+
+
+@hookimpl
+def register_optimizers() -> list[OptimizerRef]:
+    """Bring the optimizers."""
+    return [OptimizerRef(name, f"vertebra.engine.optimizers:{name}") for name in ("adamw", "sgd")]
+
+
+@hookimpl
+def register_schedulers() -> list[SchedulerRef]:
+    """Bring the learning-rate schedules."""
+    return [SchedulerRef(name, f"vertebra.engine.schedules:{name}") for name in ("linear", "cosine", "constant")]
+
+
+@hookimpl
+def register_readers() -> list[ReaderRef]:
+    """Bring the data formats."""
+    formats = ("columns", "csv", "tsv", "json", "parquet", "hub")
+    return [ReaderRef(name, f"vertebra.data.readers:read_{name}") for name in formats]
+
+
+@hookimpl
+def register_commands() -> list[CommandRef]:
+    """Bring the commands."""
+    summaries = {
+        "train": "train, evaluate, save and report a task",
+        "evaluate": "score a finished run again, on its own data or on other data",
+        "predict": "predict with a finished run, from text or from a file",
+        "export": "write a run's backbone to a folder that transformers loads",
+        "inspect": "show a data set as the model will see it",
+        "tokenizer": "learn a byte-level BPE tokenizer from text files",
+        "plugins": "list the installed plugins, what they bring and what failed",
+    }
+    return [CommandRef(name, f"vertebra.cli.{name}:main", summary=summary) for name, summary in summaries.items()]
+
+
+@hookimpl
+def register_config_packages() -> list[str]:
+    """Bring the option files of the core's configuration groups."""
+    return ["vertebra_conf"]

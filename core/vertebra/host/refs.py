@@ -1,0 +1,112 @@
+"""References: a name, and where the thing behind it is. Nothing is imported until `load` is called."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from vertebra.errors import PluginError
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A registered name and the `package.module:attribute` behind it.
+
+    `config` names, in the same form, the dataclass that owns its settings and their defaults; the module of a config
+    class must import neither torch nor transformers, because every command line loads it.
+    """
+
+    name: str
+    target: str
+    config: str | None = None
+    summary: str = ""
+
+    kind: ClassVar[str] = "component"
+
+    def load(self) -> Any:
+        """Import and return the object behind this name; a failure is a `PluginError` that shows its cause."""
+        return load_attribute(self.target, f"{self.kind} '{self.name}'")
+
+    def load_config(self) -> type | None:
+        """Import and return the config dataclass, or None when there is none."""
+        return None if self.config is None else load_attribute(self.config, f"the config of {self.kind} '{self.name}'")
+
+
+def load_attribute(target: str, what: str) -> Any:
+    """Import `package.module:attribute`; `what` names it in the error."""
+    module_name, _, attribute = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise PluginError(f"Cannot import {what} from '{target}': {type(error).__name__}: {error}") from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise PluginError(f"Cannot import {what}: module '{module_name}' has no '{attribute}'.") from None
+
+
+class TaskRef(Ref):
+    """A `vertebra.Task` subclass."""
+
+    kind = "task"
+
+
+class MetricRef(Ref):
+    """A `vertebra.Metric` subclass; it is made without arguments."""
+
+    kind = "metric"
+
+
+class BackboneRef(Ref):
+    """A function `(BackboneConfig) -> BackboneSource`: where a named backbone's config, weights and tokenizer are."""
+
+    kind = "backbone"
+
+
+class AdapterRef(Ref):
+    """A function that makes a backbone trainable in part: `(nn.Module, config) -> nn.Module`."""
+
+    kind = "adapter"
+
+
+class OptimizerRef(Ref):
+    """A function `(parameter_groups, TrainerConfig) -> torch.optim.Optimizer`."""
+
+    kind = "optimizer"
+
+
+class SchedulerRef(Ref):
+    """A function `(step, warmup_steps, total_steps) -> float`: the factor on the learning rate at that step."""
+
+    kind = "schedule"
+
+
+@dataclass(frozen=True)
+class ReaderRef(Ref):
+    """A function `(DataConfig) -> dict[str, list[Row]]`: the rows of each split, by a format's name.
+
+    `reads_path` says whether it reads what `data.path` names, which must then be given, or makes its rows itself.
+    """
+
+    reads_path: bool = True
+
+    kind = "reader"
+
+
+class CommandRef(Ref):
+    """A function `(argv: list[str]) -> int | None` that runs as `vertebra NAME …`; `summary` is its line in `--help`."""
+
+    kind = "command"
+
+
+class ReportSectionRef(Ref):
+    """A function `(RunFolder) -> str` that returns one HTML section of the report, or an empty string for none."""
+
+    kind = "report section"
+
+
+class BehaviourRef(Ref):
+    """A class with behaviour hooks (`vertebra.host.hookspecs.BehaviourHooks`); acts when named in `trainer.behaviours`."""
+
+    kind = "behaviour"

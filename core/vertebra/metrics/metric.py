@@ -1,0 +1,46 @@
+"""Metrics: what one example counts, and the score of many."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.float64]
+
+
+class Metric(ABC):
+    """A score in two parts, so that intervals and paired tests come for nothing.
+
+    `count` says what one example adds, K numbers; `score` makes one number of the counts (E, K) of E examples. Resampling
+    the rows of that matrix gives the bootstrap.
+    """
+
+    name: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+
+    @abstractmethod
+    def count(self, prediction: Any, reference: Any) -> tuple[float, ...]:
+        """Return the K numbers that one example adds."""
+
+    @abstractmethod
+    def score(self, counts_EK: Counts) -> float:
+        """Return the score of E examples; 0.0 where it is not defined, never NaN."""
+
+
+class Mean(Metric):
+    """A metric that is the mean of one number per example; `value` gives that number."""
+
+    @abstractmethod
+    def value(self, prediction: Any, reference: Any) -> float:
+        """Return this example's number."""
+
+    def count(self, prediction: Any, reference: Any) -> tuple[float, ...]:
+        """Return (value,)."""
+        return (self.value(prediction, reference),)
+
+    def score(self, counts_EK: Counts) -> float:
+        """Return the mean."""
+        return float(counts_EK[:, 0].mean()) if len(counts_EK) else 0.0

@@ -1,0 +1,1 @@
+"""The report: tables on screen, figures and the HTML page."""

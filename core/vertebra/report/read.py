@@ -1,0 +1,41 @@
+"""Read the files of a run folder as they are: a report can be made of a run that stopped half way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from vertebra.errors import RunError
+from vertebra.runs.folder import RunFolder
+
+
+def read_json(run: RunFolder, name: str) -> dict[str, Any]:
+    """Return the object in a JSON file, or an empty one where there is no file."""
+    return dict(run.read_json(name)) if (run.path / name).exists() else {}
+
+
+def read_config(run: RunFolder) -> dict[str, Any]:
+    """Return the configuration as plain values, or an empty one where there is no file."""
+    return run.read_config() if (run.path / "config.yaml").exists() else {}
+
+
+def read_text(run: RunFolder, name: str) -> str:
+    """Return the text of a file, or an empty string where there is no file."""
+    file = run.path / name
+    return file.read_text(encoding="utf-8") if file.exists() else ""
+
+
+def read_lines(run: RunFolder, name: str) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSONL file, none where there is no file; a last line cut off by a crash is left out."""
+    path = run.path / name
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                if not line.endswith("\n"):
+                    return
+                raise RunError(f"Cannot read line {number} of '{path}': it is not JSON ({error}).") from error

@@ -1,0 +1,1 @@
+"""Runs: carrying one out, its folder, and loading what it left."""

@@ -1,0 +1,94 @@
+"""A trained run, loaded to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from vertebra.config.document import from_document
+from vertebra.config.schema import BackboneConfig, GPUConfig, RunConfig
+from vertebra.data.encode import encode_split
+from vertebra.engine.backbone import load_backbone
+from vertebra.engine.checkpoints import is_whole
+from vertebra.engine.devices import Devices, set_up
+from vertebra.engine.evaluate import combine, predict_parts
+from vertebra.engine.model import TaskModel
+from vertebra.errors import RunError
+from vertebra.host.manager import Host, create_host
+from vertebra.runs.folder import RunFolder
+from vertebra.runs.saved import load_heads
+from vertebra.runs.tasks import load_task
+from vertebra.tasks.task import Row, Task
+
+CHUNK = 256
+"""Rows that are held at once when predictions are streamed."""
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run's task with its trained model; `vertebra.load` makes one."""
+
+    folder: RunFolder
+    config: RunConfig
+    task: Task
+    model: TaskModel
+    devices: Devices
+
+    def predict(self, inputs: Sequence[str | Row]) -> list[Any]:
+        """Return one prediction for each text, or row with the columns that the task needs, in the task's own terms."""
+        return [prediction for _, prediction in self.stream(inputs)]
+
+    def stream(self, inputs: Iterable[str | Row]) -> Iterator[tuple[Row, Any]]:
+        """Yield each row with its prediction, some rows at a time: memory does not grow with their number."""
+        rows = (self._row(given, number) for number, given in enumerate(inputs, start=1))
+        while chunk := list(islice(rows, CHUNK)):
+            features = encode_split(
+                self.task,
+                chunk,
+                self.model.backbone.tokenizer,
+                context=self.model.backbone.info.context,
+                too_long=self.config.tasks[0].data.too_long,
+            ).features
+            parts = list(predict_parts(self.model, self.task, features, self.devices))
+            yield from zip(chunk, combine(self.task, chunk, parts), strict=True)
+
+    def _row(self, given: str | Row, number: int) -> Row:
+        row = self.task.row_from_text(given) if isinstance(given, str) else dict(given)
+        missing = [name for name in self.task.needed_for_prediction() if name not in row]
+        if missing:
+            raise RunError(f"Row {number} lacks '{missing[0]}', which task '{self.task.name}' needs to predict.")
+        return {"id": f"row-{number}", **row}
+
+
+def load(run: Path | str, *, device: str = "auto", host: Host | None = None) -> LoadedRun:
+    """Load the run in a folder; nothing in the folder is executed.
+
+    `device` is auto, cpu or cuda. Raises `RunError` for a folder that holds no trained run or a damaged one.
+    """
+    host = host or create_host()
+    folder = RunFolder.open(run)
+    config = from_document(folder.read_config(), host)
+    if not is_whole(folder.model):
+        raise RunError(f"The model in '{folder.model}' is damaged: its files do not fit their hashes in manifest.json.")
+    about = folder.read_state()["backbone"]
+    choice = config.tasks[0]
+    task = load_task(choice, host)
+    task.restore(folder.read_json("model/tasks.json")[task.name])
+    saved = BackboneConfig(
+        name="hf",
+        path=str(folder.model / "backbone"),
+        init="pretrained",
+        attention=about["attention"],
+        packing=config.backbone.packing,
+        dtype=config.backbone.dtype,
+        context=config.backbone.context,
+    )
+    backbone = load_backbone(saved, host)
+    model = TaskModel(backbone, {task.name: task.build_head(backbone.width)})
+    load_heads(folder, model)
+    gpu = GPUConfig(device=device, precision=config.gpu.precision)  # type: ignore[arg-type]  # checked below
+    devices = set_up(gpu)
+    return LoadedRun(folder, config, task, model.to(devices.accelerator.device).eval(), devices)

@@ -1,0 +1,25 @@
+"""Make a task, and its metrics, from their registered names."""
+
+from __future__ import annotations
+
+from vertebra.config.schema import TaskChoice
+from vertebra.errors import PluginError
+from vertebra.host.manager import Host
+from vertebra.metrics.metric import Metric
+from vertebra.tasks.task import Task
+
+
+def load_task(choice: TaskChoice, host: Host) -> Task:
+    """Make the chosen task, with its configuration or with the defaults of it."""
+    ref = host.get("task", choice.name)
+    default = ref.load_config()
+    config = choice.config if choice.config is not None or default is None else default()
+    task = ref.load()(config)
+    if not isinstance(task, Task) or task.name != choice.name:
+        raise PluginError(f"'{ref.target}', registered as task '{choice.name}', is not a vertebra.Task of that name.")
+    return task
+
+
+def load_metrics(task: Task, host: Host) -> tuple[Metric, ...]:
+    """Make the metrics that a task names."""
+    return tuple(host.get("metric", name).load()() for name in task.metrics)

@@ -1,0 +1,1 @@
+"""Tasks: the protocol and its families."""

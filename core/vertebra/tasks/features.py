@@ -1,0 +1,96 @@
+"""Features: one sequence of tokens with what the task wants to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Features:
+    """A row as the model reads it, or one window of a row that is longer than the context.
+
+    `input_ids` (L,) are the tokens. `positions` (P,) are the tokens whose hidden states the head reads, by default the
+    last one alone. `target` is what the loss compares with: one value for the sequence, or a list with one value for each
+    position; anything that JSON can hold. `note` is whatever decoding needs, again JSON.
+    """
+
+    input_ids: Ids
+    target: Any = None
+    positions: Ids = None  # type: ignore[assignment]  # set below
+    note: dict[str, Any] = field(default_factory=dict)
+    example: int = 0
+    """The number of the row in its split; the core sets it."""
+    window: int = 0
+    """The number of the window in its row; the core sets it."""
+
+    def __post_init__(self) -> None:
+        ids = getattr(self.input_ids, "input_ids", self.input_ids)  # what a tokenizer returns is welcome as it is
+        object.__setattr__(self, "input_ids", np.asarray(ids, dtype=np.int32))
+        last = [len(self.input_ids) - 1] if len(self.input_ids) else []
+        given = last if self.positions is None else self.positions
+        object.__setattr__(self, "positions", np.asarray(given, dtype=np.int32))
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def per_position(self) -> bool:
+        """Whether the target has one value for each position."""
+        return isinstance(self.target, list)
+
+    @property
+    def n_targets(self) -> int:
+        """How many targets this adds to a step: what it weighs in the step's loss."""
+        if self.target is None:
+            return 0
+        return len(self.target) if self.per_position else 1
+
+    def truncated(self, limit: int) -> Features:
+        """Keep the first `limit` tokens; positions behind them go, and with them their targets."""
+        kept = self.positions < limit
+        if self.per_position:
+            target: Any = [value for value, keep in zip(self.target, kept, strict=True) if keep]
+            return replace(self, input_ids=self.input_ids[:limit], positions=self.positions[kept], target=target)
+        positions = self.positions[kept] if kept.any() else np.asarray([limit - 1], dtype=np.int32)
+        return replace(self, input_ids=self.input_ids[:limit], positions=positions)
+
+    def windows(self, limit: int, overlap: int | None = None) -> Iterator[Features]:
+        """Cut into windows of at most `limit` tokens that overlap by `overlap` (a quarter of `limit` by default).
+
+        Each position stands in exactly one window, the one in which it is farthest from the edges, so that no target is
+        lost and none counts twice.
+        """
+        overlap = limit // 4 if overlap is None else overlap
+        if not 0 <= overlap < limit:
+            raise ValueError(f"overlap must be at least 0 and below the window's {limit} tokens, got {overlap}")
+        if len(self) <= limit:
+            yield self
+            return
+        stride = limit - overlap
+        starts = [*range(0, len(self) - limit, stride), len(self) - limit]
+        edges = [0, *[(left + limit + right) // 2 for left, right in pairwise(starts)], len(self)]
+        for number, start in enumerate(starts):
+            inside = (self.positions >= edges[number]) & (self.positions < edges[number + 1])
+            target = self.target
+            if self.per_position:
+                target = [value for value, keep in zip(self.target, inside, strict=True) if keep]
+            yield replace(
+                self,
+                input_ids=self.input_ids[start : start + limit],
+                positions=self.positions[inside] - start,
+                target=target,
+                window=number,
+            )
+
+
+def as_list(encoded: Features | Sequence[Features]) -> list[Features]:
+    """Return what `Task.encode` gave as a list."""
+    return [encoded] if isinstance(encoded, Features) else list(encoded)

@@ -1,0 +1,132 @@
+"""The task protocol: the one class that a plugin author needs to know."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vertebra.errors import DataError
+from vertebra.report.figures import Figure
+from vertebra.tasks.features import Features
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from vertebra.engine.packing import PackedBatch
+
+Row = dict[str, Any]
+
+
+class Task(ABC):
+    """What is read, how it becomes tokens and targets, the head, the loss, how outputs are decoded, what is measured.
+
+    The core calls, in this order: `fit` on the training rows, `encode` on each row, `build_head`, then for each batch
+    the head on the hidden states (P, D) of the batch's positions, `loss` in training and `decode` in evaluation, and
+    `combine` where a row was cut into windows. Predictions and references are what `decode` and `reference` return, in
+    the user's own terms; metrics compare them.
+
+    Letters in names: T tokens in the packed stream, N sequences in it, P positions read by the head, D hidden width.
+    """
+
+    name: ClassVar[str]
+    family: ClassVar[str] = "custom"
+    columns: ClassVar[dict[str, type]]
+    """The columns a row must have, with their Python types (`list` for a list of anything)."""
+    metrics: ClassVar[tuple[str, ...]]
+    """Registered metrics; the first one picks the best checkpoint."""
+    input_columns: ClassVar[tuple[str, ...] | None] = None
+    """The columns that `predict` needs; by default all of `columns` but those of the reference, `label` and `score`."""
+    too_long: ClassVar[Literal["window", "truncate", "error"]] = "truncate"
+    """What happens by default to a row that is longer than the context."""
+    attention: ClassVar[Literal["causal", "bidirectional"]] = "causal"
+    """The attention that suits the task when the backbone's weights are random."""
+
+    def __init__(self, config: Any = None) -> None:
+        self.config = config
+
+    # --- what a task of its own kind must say
+
+    @abstractmethod
+    def encode(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> Features | Sequence[Features]:
+        """Turn a row into features. A row without its reference columns (at prediction) has `target=None`."""
+
+    @abstractmethod
+    def build_head(self, width: int) -> nn.Module:
+        """Return the module that maps hidden states (P, width) to outputs (P, …)."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss (a scalar) over the batch's targets; the core weighs batches by their number of targets."""
+
+    @abstractmethod
+    def decode(self, outputs: Tensor, batch: PackedBatch) -> list[Any]:
+        """Return one prediction (or one window's part of it) for each sequence of the batch, as JSON can hold it."""
+
+    # --- what has a default
+
+    def fit(self, rows: Sequence[Row]) -> None:  # noqa: B027  (optional, not abstract)
+        """Learn from the training rows what must be known before encoding, such as the label set."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what `fit` learnt, as JSON can hold it; saved with the model."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Take back what `state` returned."""
+
+    def check(self, row: Row) -> None:  # noqa: B027
+        """Raise `DataError` for a row that the task cannot use; the core adds split and row number to the message."""
+
+    def reference(self, row: Row) -> Any:
+        """Return the right answer of a row in the terms of `decode`; by default the columns that prediction lacks."""
+        wanted = [name for name in self.columns if name not in self.needed_for_prediction()]
+        return row[wanted[0]] if len(wanted) == 1 else {name: row[name] for name in wanted}
+
+    def combine(self, row: Row, parts: list[Any]) -> Any:
+        """Join what `decode` returned for the windows of one row, in their order; by default the first one's."""
+        return parts[0]
+
+    def collate(self, features: Sequence[Features]) -> Tensor | None:
+        """Return the targets of a batch: one value for each sequence (N,), or for each position (P,); None without any."""
+        if any(one.target is None for one in features):
+            return None
+        values: list[Any] = []
+        for one in features:
+            values.extend(one.target if one.per_position else [one.target])
+        return torch.tensor(values, dtype=torch.long if all(isinstance(v, int) for v in values) else torch.float32)
+
+    def row_from_text(self, text: str) -> Row:
+        """Make a row of raw text, for `vertebra predict --text`."""
+        needed = self.needed_for_prediction()
+        if needed != ("text",):
+            raise DataError(
+                f"Task '{self.name}' cannot predict on plain text: it needs the columns {', '.join(needed)}."
+            )
+        return {"text": text}
+
+    def figures(self, predictions: Sequence[Any], references: Sequence[Any]) -> list[Figure]:
+        """Return tables and confusion matrices for the report; by default none."""
+        return []
+
+    def describe(self, row: Row, features: Features, tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, str]]:
+        """Return (token, label) pairs for `vertebra inspect`; by default each token, with the target on its positions."""
+        tokens = tokenizer.convert_ids_to_tokens(features.input_ids.tolist())
+        shown = [""] * len(tokens)
+        for number, position in enumerate(features.positions.tolist()):
+            value = features.target[number] if features.per_position else features.target
+            shown[position] = "" if value is None else str(value)
+        return list(zip(tokens, shown, strict=True))
+
+    def labels_of(self, row: Row) -> list[str]:
+        """Return the labels of a row, for counting in `vertebra inspect`; by default none."""
+        return []
+
+    def needed_for_prediction(self) -> tuple[str, ...]:
+        """Return the columns that a row must have at prediction."""
+        if self.input_columns is not None:
+            return self.input_columns
+        return tuple(name for name in self.columns if name not in ("label", "score"))

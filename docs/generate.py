@@ -1,0 +1,140 @@
+"""Write the generated parts of the documentation: what stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+
+Run by `make docs`; a test says when a page is out of date.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import textwrap
+import types
+from collections.abc import Callable
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from vertebra.config.defaults import GROUPS, defaults_of
+from vertebra.host.hooks import hook_names
+from vertebra.host.hookspecs import BehaviourHooks, RegisterHooks, RunHooks
+from vertebra.host.manager import create_host
+
+DOCS = Path(__file__).parent
+REGION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BOUNDS = {Gt: ("gt", ">"), Ge: ("ge", "≥"), Lt: ("lt", "<"), Le: ("le", "≤")}
+TYPES = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null", Any: "anything"}
+
+
+def main() -> None:
+    """Write every page that has generated parts."""
+    for page in pages():
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def pages() -> list[Path]:
+    """Return the pages of the documentation."""
+    return sorted(DOCS.glob("*.md"))
+
+
+def filled(text: str) -> str:
+    """Return a page with its generated parts made anew."""
+    return REGION.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n\n{found[3]}", text)
+
+
+def settings() -> str:
+    """Return a table for each group of the configuration."""
+    tables = [f"### {group}\n\n{table(owner, group)}" for group, owner in GROUPS.items()]
+    return "\n\n".join(tables)
+
+
+def task_settings() -> str:
+    """Return a table for each task that is installed with Vertebra."""
+    host = create_host()
+    own = [name for plugin in host.plugins if plugin.source == "vertebra" for name in plugin.registers.get("task", ())]
+    owners = {name: host.get("task", name).load_config() for name in own}
+    return "\n\n".join(f"### task={name}\n\n{table(owner, 'task')}" for name, owner in owners.items() if owner)
+
+
+def table(owner: type, group: str) -> str:
+    """Return a table of a dataclass's fields: type, default, description."""
+    hints = get_type_hints(owner, include_extras=True)
+    described = descriptions(owner)
+    defaults = defaults_of(owner)
+    rows = [
+        f"| `{group}.{field.name}` | {described_type(hints[field.name])} | `{shown(defaults[field.name])}` "
+        f"| {described[field.name]} |"
+        for field in fields(owner)
+        if field.init
+    ]
+    return "\n".join(["| setting | values | default | |", "|---|---|---|---|", *rows])
+
+
+def descriptions(owner: type) -> dict[str, str]:
+    """Return the text below each field of a class and of those that it derives from."""
+    found: dict[str, str] = {}
+    for one in reversed(owner.__mro__[:-1]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0].body  # type: ignore[attr-defined]
+        for field, text in pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                found[ast.unparse(field.target)] = " ".join(ast.literal_eval(text.value).split())
+    return found
+
+
+def described_type(hint: Any) -> str:
+    """Return what a type allows, in words."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        signs = [(BOUNDS[type(bound)], bound) for bound in parts[1:]]
+        bounds = [f"{sign} {getattr(bound, attribute)}" for (attribute, sign), bound in signs]
+        return f"{described_type(parts[0])} {' and '.join(bounds)}"
+    if origin is Literal:
+        return " or ".join(f"`{shown(value)}`" for value in parts)
+    if origin in (Union, types.UnionType):
+        return " or ".join(described_type(part) for part in parts)
+    if origin is tuple:
+        return f"list of {described_type(parts[0])}"
+    if origin is dict:
+        return f"mapping of {described_type(parts[0])} to {described_type(parts[1])}"
+    return TYPES[hint]
+
+
+def shown(value: Any) -> str:
+    """Return a value as it is written on the command line."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def hooks(owner: type) -> str:
+    """Return what each hook of a class of specifications says, with its arguments."""
+    return "\n\n".join(hook(getattr(owner, name)) for name in hook_names(owner))
+
+
+def hook(specification: Callable[..., Any]) -> str:
+    """Return a hook's signature and its docstring, without line breaks inside paragraphs."""
+    arguments = ", ".join(name for name in inspect.signature(specification).parameters if name != "self")
+    paragraphs = inspect.cleandoc(specification.__doc__ or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    return f"#### `{specification.__name__}({arguments})`\n\n{text}"
+
+
+def example() -> str:
+    """Return the task of the example plugin."""
+    source = DOCS / "examples" / "vertebra-readability" / "vertebra_readability" / "task.py"
+    return f"```python\n{source.read_text(encoding='utf-8').strip()}\n```"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "settings": settings,
+    "task_settings": task_settings,
+    "example": example,
+    "register_hooks": lambda: hooks(RegisterHooks),
+    "run_hooks": lambda: hooks(RunHooks),
+    "behaviour_hooks": lambda: hooks(BehaviourHooks),
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# A loaded machine must not fail a property for being slow.
+settings.register_profile("vertebra", deadline=None)
+settings.load_profile("vertebra")
+
+# Nothing may wait for a network, and two threads suffer from any third process.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep encoded features of tests out of the user's cache."""
+    monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))

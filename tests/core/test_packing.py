@@ -1,0 +1,155 @@
+"""A packed stream gives what each of its sequences gives alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import tiny_models as tiny
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vertebra.config.schema import BackboneConfig
+from vertebra.engine.attention import PACKED
+from vertebra.engine.backbone import (
+    Attention,
+    checkpoint_activations,
+    choose_packing,
+    require_bidirectional,
+    run_packed,
+    run_padded,
+)
+from vertebra.engine.packing import PackedBatch, cut, pack
+from vertebra.errors import BackboneError
+from vertebra.tasks.features import Features
+
+FAMILIES = ["gpt2", "llama", "qwen3", "mistral", "gpt_neox"]
+ATTENTIONS: list[Attention] = ["causal", "bidirectional"]
+LENGTHS = [1, tiny.CONTEXT, 7, 7, 3, 1, 12]
+
+
+def collate(features: Sequence[Features]) -> Tensor:
+    return torch.tensor([value for one in features for value in one.target])
+
+
+def batch_of(lengths: list[int]) -> PackedBatch:
+    return pack(tiny.sequences(lengths), collate)
+
+
+def loss_and_gradients(
+    model: torch.nn.Module, hidden_TD: Tensor, batch: PackedBatch
+) -> tuple[Tensor, dict[str, Tensor]]:
+    assert batch.targets is not None
+    # A plain sum over a normalised hidden state would be constant.
+    weights_D = torch.linspace(-1, 2, hidden_TD.shape[1]).sin()
+    loss = (hidden_TD @ weights_D - batch.targets).square().mean()
+    model.zero_grad()
+    loss.backward()
+    return loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_equals_padded(family: str, attention: Attention) -> None:
+    model, batch = tiny.model(family), batch_of(LENGTHS)
+    padded_loss, padded = loss_and_gradients(model, run_padded(model, batch, attention), batch)
+    model.set_attn_implementation(PACKED)
+    packed_loss, packed = loss_and_gradients(model, run_packed(model, batch, attention), batch)
+
+    torch.testing.assert_close(packed_loss, padded_loss, rtol=1e-6, atol=1e-6)
+    assert packed.keys() == padded.keys() and packed
+    for name, gradient in packed.items():
+        difference = (gradient - padded[name]).norm() / padded[name].norm().clamp(min=1e-6)
+        assert difference < 1e-5, name
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradient_checkpointing_changes_nothing(family: str, attention: Attention) -> None:
+    model, batch = tiny.model(family), batch_of(LENGTHS)
+    model.set_attn_implementation(PACKED)
+    model.train()
+    loss, plain = loss_and_gradients(model, run_packed(model, batch, attention), batch)
+    checkpoint_activations(model)
+    checkpointed_loss, checkpointed = loss_and_gradients(model, run_packed(model, batch, attention), batch)
+    assert loss == checkpointed_loss
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_neighbours_tokens_change_no_other_output(family: str, attention: Attention) -> None:
+    model = tiny.model(family)
+    model.set_attn_implementation(PACKED)
+    before = tiny.sequences([9, 9, 4, 1])
+    after = list(before)
+    after[1] = tiny.sequences([9, 9, 4, 1], seed=5)[1]
+    with torch.no_grad():
+        first, second = (run_packed(model, pack(features, collate), attention) for features in (before, after))
+    torch.testing.assert_close(first[:9], second[:9], rtol=0, atol=0)
+    torch.testing.assert_close(first[18:], second[18:], rtol=0, atol=0)
+    assert not torch.allclose(first[9:18], second[9:18])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_causal_looks_back_only_and_bidirectional_both_ways(family: str) -> None:
+    model = tiny.model(family)
+    packing, notes = choose_packing(model, BackboneConfig(), "causal")
+    assert (packing, notes) == ("packed", ())
+    early, late = tiny.sequences([8])[0], tiny.sequences([8])[0]
+    late.input_ids[-1] = (late.input_ids[-1] + 1) % tiny.VOCABULARY
+    with torch.no_grad():
+        for attention in ATTENTIONS:
+            one, other = (run_packed(model, pack([features], collate), attention) for features in (early, late))
+            assert torch.equal(one[:5], other[:5]) == (attention == "causal")
+
+
+@pytest.mark.parametrize(("family", "reason"), [("gemma2", "softcap"), ("gptj", "replaced"), ("bloom", "replaced")])
+def test_a_family_that_does_not_pack_runs_padded_and_says_so(family: str, reason: str) -> None:
+    model = tiny.model(family)
+    packing, (note,) = choose_packing(model, BackboneConfig(), "causal")
+    assert packing == "padded"
+    assert family in note and reason in note
+    with torch.no_grad():  # padding changes nothing either
+        batch = batch_of([5, 3, 1])
+        together = run_padded(model, batch, "causal")
+        alone = torch.cat([run_padded(model, pack([one], collate), "causal") for one in batch.features])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+    with pytest.raises(BackboneError, match=r"backbone\.packing=packed does not work"):
+        choose_packing(model, BackboneConfig(packing="packed"), "causal")
+
+
+@pytest.mark.parametrize("family", ["gptj", "gpt_neo", "bloom"])
+def test_a_family_that_cannot_look_ahead_is_refused(family: str) -> None:
+    with pytest.raises(BackboneError, match="cannot attend in both directions"):
+        require_bidirectional(tiny.model(family), "padded", family)
+
+
+lengths = st.lists(st.integers(1, 30), min_size=1, max_size=40)
+
+
+@given(lengths)
+def test_a_stream_holds_every_token_once(lengths: list[int]) -> None:
+    features = tiny.sequences(lengths)
+    batch = pack(features, collate)
+    assert batch.n_tokens == sum(lengths)
+    assert batch.lengths == tuple(sorted(lengths, reverse=True))
+    starts = batch.cu_seqlens.tolist()
+    for number, one in enumerate(batch.features):
+        part = slice(starts[number], starts[number + 1])
+        assert batch.input_ids_T[part].tolist() == one.input_ids.tolist()
+        assert batch.position_ids_T[part].tolist() == list(range(len(one)))
+    assert sum(length * count for length, count in batch.groups()) == sum(lengths)
+    assert sorted(one.example for one in batch.features) == list(range(len(lengths)))
+
+
+@given(lengths, st.integers(1, 100), st.booleans())
+def test_pieces_keep_to_the_budget_and_lose_nothing(lengths: list[int], budget: int, padded: bool) -> None:
+    pieces = cut(tiny.sequences(lengths), budget, padded=padded)
+    assert sorted(one.example for piece in pieces for one in piece) == list(range(len(lengths)))
+    for piece in pieces:
+        cost = len(piece) * max(map(len, piece)) if padded else sum(map(len, piece))
+        assert cost <= budget or len(piece) == 1

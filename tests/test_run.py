@@ -1,0 +1,232 @@
+"""Whole runs: from the command line and from Python, evaluated, used for prediction, exported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import vertebra
+from vertebra.cli.main import main
+from vertebra.host.hookspecs import hookimpl
+from vertebra.host.manager import create_host
+
+SMALL = ["backbone.config={n_layer: 1, n_embd: 32, n_head: 2}", "gpu=cpu", "gpu.threads=1", "data.limit=60"]
+QUICK = [*SMALL, "trainer.max_steps=4", "trainer.learning_rate=1e-2"]
+
+
+def command(*arguments: str) -> None:
+    """Run the command line in this process; it must succeed."""
+    assert main(list(arguments)) == 0
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on the sample."""
+    folder = tmp_path_factory.mktemp("runs") / "first run"
+    command("train", "task=ner", *QUICK, f"hydra.run.dir={folder}")
+    return folder
+
+
+def read(folder: Path, name: str) -> Any:
+    return json.loads((folder / name).read_text(encoding="utf-8"))
+
+
+def test_a_run_folder_says_everything(run: Path) -> None:
+    state = read(run, "run.json")
+    assert state["format"] == 1 and state["status"] == "finished" and state["reason"] is None
+    assert len(state["key"]) == 32
+    assert state["plugins"].keys() >= {"core", "ner"}
+    assert state["backbone"]["packing"] == "packed" and state["backbone"]["attention"] == "bidirectional"
+    assert "random weights" in state["notes"]
+    scores = read(run, "metrics.json")
+    intervals = read(run, "intervals.json")
+    for split in ("valid", "test"):
+        assert set(scores[split]) == {"entity_f1", "entity_precision", "entity_recall", "token_accuracy"}
+        for name, score in scores[split].items():
+            low, high = intervals[split][name]
+            assert 0 <= low <= score <= high <= 1
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert config["trainer"]["learning_rate"] == 0.01
+    assert config["trainer"]["epochs"] != "auto" and config["gpu"]["precision"] in ("fp32", "bf16")
+    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len({(line["split"], line["id"]) for line in lines}) == len(lines) == 120
+    assert (run / "log.jsonl").read_text(encoding="utf-8").count("\n") >= 1
+    assert "random weights" in (run / "report.html").read_text(encoding="utf-8")
+    assert list((run / "tensorboard").rglob("events*"))
+    assert not (run / "checkpoints").exists()
+    assert not list(run.rglob("*.bin")) and not list(run.rglob("*.pkl"))
+
+
+def test_evaluate_finds_the_scores_of_the_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command("evaluate", str(run), "--output", str(tmp_path / "again"))
+    assert read(tmp_path / "again", "metrics.json") == read(run, "metrics.json")
+    again, first = ((folder / "predictions.jsonl").read_text(encoding="utf-8") for folder in (tmp_path / "again", run))
+    assert again == first
+    assert "entity_f1" in capsys.readouterr().out
+    command("evaluate", str(run), "--split", "test")
+    assert "valid" not in capsys.readouterr().out
+
+
+def test_prediction_is_the_same_alone_in_a_batch_and_from_a_file(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["Mr Orvann visited Talbek.", "李明在北京工作。", "Nothing here", "A b c " * 30]
+    loaded = vertebra.load(run)
+    together = loaded.predict(texts)
+    assert [loaded.predict([text])[0] for text in texts] == together
+    for text, prediction in zip(texts, together, strict=True):
+        for entity in prediction["entities"]:
+            assert text[entity["start"] : entity["end"]] == entity["text"]
+
+    file, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    file.write_text("".join(json.dumps({"id": f"n{n}", "text": text}) + "\n" for n, text in enumerate(texts)))
+    command("predict", str(run), "--file", str(file), "--output", str(output))
+    lines = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    assert [line["id"] for line in lines] == ["n0", "n1", "n2", "n3"]
+    assert [line["prediction"] for line in lines] == together
+    capsys.readouterr()
+    command("predict", str(run), "--text", texts[0], "--text", texts[1])
+    printed = [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()]
+    assert printed == together[:2]
+
+
+def test_an_exported_backbone_loads_in_plain_transformers(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "exported"
+    command("export", str(run), str(folder))
+    code = (
+        "import sys, torch\n"
+        "from transformers import AutoModel, AutoTokenizer\n"
+        "folder = sys.argv[1]\n"
+        "model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)\n"
+        "ids = tokenizer('Ada visited Paris.', return_tensors='pt').input_ids\n"
+        "torch.save(model(ids, is_causal=False).last_hidden_state.detach(), folder + '/hidden.pt')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True, timeout=120)
+    hidden_1TD = torch.load(folder / "hidden.pt", weights_only=True)
+
+    from vertebra.engine.packing import pack
+    from vertebra.tasks.features import Features
+
+    backbone = vertebra.load(run, device="cpu").model.backbone
+    ids = backbone.tokenizer("Ada visited Paris.").input_ids
+    with torch.no_grad():
+        own_TD = backbone(pack([Features(ids)], lambda _: None))
+    torch.testing.assert_close(own_TD, hidden_1TD[0], rtol=1e-4, atol=1e-5)
+
+
+def test_python_without_hydra_gives_the_same_run(run: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, vertebra\n"
+        "config = vertebra.configure(task='ner', gpu={'option': 'cpu', 'threads': 1}, data={'limit': 60},\n"
+        "    backbone={'config': {'n_layer': 1, 'n_embd': 32, 'n_head': 2}},\n"
+        "    trainer={'max_steps': 4, 'learning_rate': 1e-2})\n"
+        "vertebra.train(config, sys.argv[1])\n"
+        "assert 'hydra' not in sys.modules and 'omegaconf' not in sys.modules\n"
+    )
+    folder = tmp_path / "from python"
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, timeout=120)
+    assert read(folder, "metrics.json") == read(run, "metrics.json")
+    assert read(folder, "run.json")["key"] == read(run, "run.json")["key"]
+
+
+def test_multirun_makes_a_run_for_each_seed(tmp_path: Path) -> None:
+    arguments = ["task=ner", "--multirun", "backbone=nano", "seed=1,2", *QUICK, f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    command("train", *arguments)
+    states = sorted((tmp_path / "sweep").rglob("run.json"))
+    assert len(states) == 2
+    found = [json.loads(state.read_text(encoding="utf-8")) for state in states]
+    assert [state["status"] for state in found] == ["finished", "finished"]
+    assert found[0]["key"] != found[1]["key"]
+
+
+def test_the_hooks_of_a_whole_run(tmp_path: Path) -> None:
+    fired: list[str] = []
+
+    class Watcher:
+        @hookimpl
+        def run_started(self, run: Any) -> None:
+            assert run.examples == {"train": 60, "valid": 60, "test": 60}
+            fired.append("run_started")
+
+        @hookimpl
+        def epoch_started(self) -> None:
+            fired.append("epoch_started")
+
+        @hookimpl
+        def step_started(self) -> None:
+            fired.append("step_started")
+
+        @hookimpl
+        def step_ended(self) -> None:
+            fired.append("step_ended")
+
+        @hookimpl
+        def evaluation_ended(self, evaluation: Any) -> None:
+            fired.append(f"evaluation_ended {evaluation.split}")
+
+        @hookimpl
+        def checkpoint_saved(self) -> None:
+            fired.append("checkpoint_saved")
+
+        @hookimpl
+        def run_failed(self) -> None:
+            fired.append("run_failed")
+
+        @hookimpl
+        def run_ended(self, run: Any) -> None:
+            assert set(run.metrics) == {"valid", "test"}
+            fired.append("run_ended")
+
+    host = create_host()
+    host.manager.register(Watcher())
+    config = vertebra.configure(
+        host,
+        task="ner",
+        gpu={"option": "cpu", "threads": 1},
+        data={"limit": 60},
+        backbone={"config": {"n_layer": 1, "n_embd": 32, "n_head": 2}},
+        trainer={"max_steps": 2},
+    )
+    vertebra.train(config, tmp_path / "run", host)
+    step = ["step_started", "step_ended"]
+    evaluated = ["evaluation_ended valid", "checkpoint_saved", "evaluation_ended test"]
+    assert fired == ["run_started", "epoch_started", *step, *step, *evaluated, "run_ended"]
+
+
+@pytest.mark.parametrize("arguments", [["backbone.context=5000"], ["trainer.learning_rate=1e30", "gpu.precision=fp32"]])
+def test_a_run_that_fails_says_so_in_its_folder(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert main(["train", "task=ner", *QUICK, *arguments, f"hydra.run.dir={folder}"]) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("vertebra: ") and "Traceback" not in message
+    state = read(folder, "run.json")
+    assert state["status"] == "failed" and state["reason"] in message
+
+
+def test_a_place_that_is_taken_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "run.json").read_text(encoding="utf-8")
+    assert main(["train", "task=ner", *QUICK, f"hydra.run.dir={run}"]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert (run / "run.json").read_text(encoding="utf-8") == before
+
+
+def test_a_damaged_model_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    file = copy / "model" / "backbone" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert main(["predict", str(copy), "--text", "x"]) == 2
+    assert "damaged" in capsys.readouterr().err
