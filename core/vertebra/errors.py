@@ -25,3 +25,7 @@ class PluginError(VertebraError):
 
 class RunError(VertebraError):
     """A run cannot start, go on, or be read."""
+
+
+class StoppedError(RunError):
+    """A run was asked to stop, saved what it had, and can be resumed."""

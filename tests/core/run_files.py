@@ -98,7 +98,6 @@ def make_curves(generator: random.Random) -> tuple[list[dict[str, Any]], list[di
             "loss": 0.08 + 2.1 * math.exp(-step / 420) * generator.uniform(0.75, 1.25) + generator.uniform(0, 0.06),
             "learning_rate": 3e-4 * min(1, step / 200) * (1 - step / 3600),
             "gradient_norm": generator.uniform(0.5, 2.5),
-            "tokens_per_second": generator.uniform(4_000, 4_600),
         }
         for step in range(10, 3513, 10)
     ]

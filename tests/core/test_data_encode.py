@@ -25,7 +25,7 @@ from vertebra.tasks.task import Row, Task
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    from vertebra.engine.backbone import load_tokenizer
+    from vertebra.engine.loading import load_tokenizer
 
     return load_tokenizer(BackboneConfig(), create_host())
 

@@ -99,7 +99,7 @@ def test_tokens_stand_above_their_labels(tmp_path: Path) -> None:
 
 
 def test_characters_of_several_tokens_are_readable() -> None:
-    from vertebra.engine.backbone import load_tokenizer
+    from vertebra.engine.loading import load_tokenizer
 
     tokenizer = load_tokenizer(BackboneConfig(), create_host())
     task = Topic()

@@ -114,7 +114,7 @@ def test_a_missing_column_says_what_is_there(tmp_path: Path, host: Host) -> None
     message = refused(DataConfig(path=str(tmp_path / "bare.tsv"), columns={"text": 0}), Topic(), host)
     assert "no column" in message and "data.columns.label=" in message
     path = lines(tmp_path, "later.jsonl", [*topics(2), {"text": "a"}])
-    assert "train row 3 has no column 'label'" in refused(DataConfig(path=str(path)), Topic(), host)
+    assert f"train row 3 of '{path}' has no column 'label'" in refused(DataConfig(path=str(path)), Topic(), host)
 
 
 def test_a_wrong_mapping_is_refused(tmp_path: Path, host: Host) -> None:
@@ -157,7 +157,7 @@ def test_a_wrong_value_is_named_with_its_row(tmp_path: Path, host: Host, column:
     row = {"text": "a", "count": 3, "score": 0.5, "good": True}
     path = lines(tmp_path, "train.jsonl", [row, row | {column: value}])
     message = refused(DataConfig(path=str(path)), Scored(), host)
-    assert message.startswith(f"train row 2: column '{column}'") and said in message
+    assert message.startswith(f"train row 2 of '{path}': column '{column}'") and said in message
 
 
 def test_a_text_is_no_list(tmp_path: Path, host: Host) -> None:
@@ -168,7 +168,8 @@ def test_a_text_is_no_list(tmp_path: Path, host: Host) -> None:
 def test_what_the_task_refuses_is_named_with_its_row(tmp_path: Path, host: Host) -> None:
     lines(tmp_path, "train.jsonl", topics(3))
     lines(tmp_path, "test.jsonl", [*topics(4), {"text": "a", "label": "forbidden"}])
-    assert refused(DataConfig(path=str(tmp_path)), Topic(), host).startswith("test row 5: the label 'forbidden'")
+    message = refused(DataConfig(path=str(tmp_path)), Topic(), host)
+    assert message.startswith(f"test row 5 of '{tmp_path}': the label 'forbidden'")
 
 
 def test_own_ids(tmp_path: Path, host: Host) -> None:
@@ -179,7 +180,7 @@ def test_own_ids(tmp_path: Path, host: Host) -> None:
     data = DataConfig(path=path, valid_fraction=0, test_fraction=0, columns={"id": "key"})
     assert [row["id"] for row in load_splits(data, Topic(), host).rows["train"]] == ["k7", "k8", "k9"]
     path = str(lines(tmp_path, "twice.jsonl", [*rows, rows[1]]))
-    assert "train row 4: id '8' is that of row 2, too" in refused(DataConfig(path=path), Topic(), host)
+    assert f"train row 4 of '{path}': id '8' is that of row 2, too" in refused(DataConfig(path=path), Topic(), host)
     assert "no column 'kye'. Did you mean 'key'?" in refused(
         DataConfig(path=path, columns={"id": "kye"}), Topic(), host
     )

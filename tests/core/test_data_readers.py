@@ -351,7 +351,7 @@ def test_a_refusal_of_the_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
         raise RuntimeError("something broke\nwith much detail") from ValueError("Config name is missing.\n- a\n- b")
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
-    monkeypatch.setattr("vertebra.data.hub._hub_answers", lambda: True)
+    monkeypatch.setattr("vertebra.data.hub.hub_answers", lambda: True)
     with pytest.raises(DataError, match=r"from the Hub: Config name is missing\. ") as error:
         read_hub(DataConfig(path="owner/name"))
     assert "\n" not in str(error.value)

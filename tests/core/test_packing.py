@@ -13,15 +13,10 @@ from torch import Tensor
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.attention import PACKED
-from vertebra.engine.backbone import (
-    Attention,
-    checkpoint_activations,
-    choose_packing,
-    require_bidirectional,
-    run_packed,
-    run_padded,
-)
+from vertebra.engine.backbone import Attention, run_packed, run_padded
+from vertebra.engine.loading import checkpoint_activations
 from vertebra.engine.packing import PackedBatch, cut, pack
+from vertebra.engine.probes import choose_packing, require_bidirectional
 from vertebra.errors import BackboneError
 from vertebra.tasks.features import Features
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from vertebra.config.schema import BackboneConfig, GPUConfig, TrainerConfig
-from vertebra.engine.backbone import Backbone, BackboneInfo, choose_packing
+from vertebra.engine.backbone import Backbone, BackboneInfo
 from vertebra.engine.checkpoints import Checkpoints, is_whole
 from vertebra.engine.devices import set_up
 from vertebra.engine.evaluate import Evaluation, evaluate
 from vertebra.engine.model import TaskModel
 from vertebra.engine.packing import PackedBatch
+from vertebra.engine.probes import choose_packing
 from vertebra.engine.trainer import Trainer
 from vertebra.errors import ConfigError, RunError
 from vertebra.host.hookspecs import hookimpl
@@ -246,7 +248,7 @@ def test_an_unknown_metric_is_refused_before_training(tmp_path: Path) -> None:
 
 def test_a_flipped_byte_in_a_checkpoint_is_seen(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, SHORT)
-    place = trainer.checkpoints.save(1, trainer.model, trainer.optimizer, trainer.state())
+    place = trainer.checkpoints.save(1, trainer.model, trainer.optimizer, asdict(trainer.progress))
     assert is_whole(place)
     file = place / "model.safetensors"
     content = bytearray(file.read_bytes())

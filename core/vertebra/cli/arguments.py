@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import NoneType
@@ -12,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from vertebra.cli.parser import Parser
 from vertebra.config.defaults import GROUPS
 from vertebra.errors import PluginError
 from vertebra.host.manager import Host
@@ -37,7 +37,7 @@ class Arguments:
 
 def parse(argv: Sequence[str], host: Host) -> Arguments:
     """Return the flags and the overrides, wherever they stand; values are quoted as `quoted` says."""
-    parser = argparse.ArgumentParser("vertebra train", add_help=False, allow_abbrev=False)
+    parser = Parser("vertebra train", add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
@@ -46,6 +46,8 @@ def parse(argv: Sequence[str], host: Host) -> Arguments:
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("--info", "-i", nargs="?", const="all", choices=INFO)
     arguments = vars(parser.parse_intermixed_args(list(argv)))
+    if (arguments["package"] or arguments["resolve"]) and not arguments["cfg"]:
+        parser.error("--package and --resolve belong to --cfg, as in --cfg job --resolve")
     overrides = quoted(arguments.pop("overrides"), host, multirun=arguments["multirun"])
     return Arguments(overrides, **arguments)
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vertebra.cli.parser import Parser
+from vertebra.data.files import require_file, require_place
 from vertebra.errors import DataError, RunError
 
 FILE_FORMATS = ("columns", "csv", "tsv", "json", "parquet")
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Run `vertebra evaluate` with these arguments."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "vertebra evaluate", description="Evaluate a trained run on the data that it was made with, or on other data."
     )
     parser.add_argument("run", metavar="RUN_DIR", help="the folder of the run")
@@ -30,8 +32,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, help="a folder for metrics.json, predictions.jsonl and the rest")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments = parser.parse_args(list(argv))
-    if arguments.file is not None and not arguments.file.is_file():
-        raise DataError(f"There is no file '{arguments.file}'.")
+    if arguments.file is not None:
+        require_file(arguments.file)
+    if arguments.output is not None:
+        refuse_output(arguments.output, arguments.run)
 
     from vertebra.data.encode import encode_split
     from vertebra.engine.evaluate import evaluate
@@ -59,8 +63,6 @@ def main(argv: Sequence[str]) -> int:
         evaluations.append(evaluate(run.model, run.task, split, rows, features, metrics, run.devices))
     folder = run.folder
     if arguments.output is not None:
-        if arguments.output.resolve() == run.folder.path.resolve():
-            raise RunError("--output must be another folder than the run's own.")
         folder = RunFolder(arguments.output)
         folder.path.mkdir(parents=True, exist_ok=True)
         write_results(folder, run.task, metrics, splits, evaluations)
@@ -71,6 +73,14 @@ def main(argv: Sequence[str]) -> int:
         folder.path,
     )
     return 0
+
+
+def refuse_output(output: Path, run: str) -> None:
+    """Raise `RunError` where the results cannot be written, or would be among those of a run."""
+    if (output / "run.json").is_file():
+        own = "the run's own folder" if output.resolve() == Path(run).resolve() else "the folder of another run"
+        raise RunError(f"--output={output} is {own}; choose another one.")
+    require_place(output, folder=True)
 
 
 def _rows(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> dict[str, list[Row]]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from vertebra.cli.parser import Parser
 from vertebra.errors import RunError
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `vertebra export` with these arguments."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "vertebra export",
         description="Copy the trained backbone and its tokenizer to a folder that AutoModel.from_pretrained loads; "
         "the task's head (heads.safetensors) and labels (tasks.json) go beside them.",
@@ -23,8 +23,10 @@ def main(argv: Sequence[str]) -> int:
 
     from vertebra.engine.checkpoints import is_whole
     from vertebra.runs.folder import RunFolder
+    from vertebra.runs.load import saved_attention
 
     run = RunFolder.open(arguments.run)
+    attention = saved_attention(run)
     output: Path = arguments.output
     if output.exists():
         raise RunError(f"'{output}' exists already; choose a new folder.")
@@ -37,7 +39,6 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         shutil.rmtree(output, ignore_errors=True)
         raise RunError(f"Cannot write '{output}': {error.strerror or error}.") from error
-    attention = run.read_state()["backbone"]["attention"]
     print(f"Exported to {output}. In Python: AutoModel.from_pretrained({str(output)!r})")
     if attention == "bidirectional":
         print("It was trained to attend in both directions: call it as model(..., is_causal=False).")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vertebra.cli.parser import Parser
 from vertebra.host.manager import Host, create_host
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vertebra inspect",
         description="Show a data set as the model will see it: tokens against labels, lengths, labels, duplicates.",
         epilog="Example: vertebra inspect task=ner data.path=my/folder",
@@ -63,7 +63,7 @@ def inspect(choice: TaskChoice, backbone: BackboneConfig, host: Host, console: C
     from vertebra.data.encode import encode_row
     from vertebra.data.load import load_splits
     from vertebra.data.survey import shown_tokens, survey_split
-    from vertebra.engine.backbone import context_length, find_source, load_model_config, load_tokenizer
+    from vertebra.engine.loading import context_length, find_source, load_model_config, load_tokenizer
     from vertebra.runs.tasks import load_task
 
     task = load_task(choice, host)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 import vertebra
-from vertebra.errors import VertebraError
+from vertebra.errors import StoppedError, VertebraError
 from vertebra.host.manager import Host, create_host
 
 TRACEBACK = "VERTEBRA_TRACEBACK"
@@ -43,20 +43,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = run(arguments)
         sys.stdout.flush()
-    except VertebraError as error:
-        if wants_traceback():
-            import traceback
-
-            traceback.print_exc()
+    except StoppedError as error:
         print(f"vertebra: {error}", file=sys.stderr)
-        return 2
+        return 130
+    except VertebraError as error:
+        return refuse(str(error))
     except KeyboardInterrupt:
         print("vertebra: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read the output has gone; what is still buffered must not fail at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # a full disk, a file that may not be read, a name that is too long
+        named = f"'{error.filename}': " if error.filename else ""
+        return refuse(f"The system refuses: {named}{error.strerror or error}. {TRACEBACK}=1 shows where.")
     return code
+
+
+def refuse(message: str) -> int:
+    """Print what is wrong, after its traceback where that is asked for, and return the exit code."""
+    if wants_traceback():
+        import traceback
+
+        traceback.print_exc()
+    print(f"vertebra: {message}", file=sys.stderr)
+    return 2
 
 
 def run(arguments: list[str]) -> int:

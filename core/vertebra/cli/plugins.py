@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import traceback
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vertebra.cli.main import TRACEBACK, wants_traceback
+from vertebra.cli.parser import Parser
 from vertebra.host.manager import Host, create_host
 from vertebra.host.records import DISABLE, PluginRecord
 
@@ -21,7 +21,7 @@ STYLES = {"active": "green", "failed": "bold red", "blocked": "yellow"}
 
 def main(argv: list[str]) -> int:
     """Print the table, or with `--json` the same as one JSON object."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vertebra plugins",
         description="List the installed plugins, what they bring and what failed.",
         epilog=f"{DISABLE}=NAME,... blocks plugins; {TRACEBACK}=1 shows where one failed.",

@@ -6,15 +6,18 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from vertebra.errors import DataError
+from vertebra.cli.parser import Parser
+from vertebra.data.files import require_file, require_place
+from vertebra.errors import DataError, RunError
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `vertebra predict` with these arguments; each prediction is one line of JSON."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "vertebra predict",
         description="Predict with a trained run. Each prediction is one line of JSON.",
         epilog="example: vertebra predict runs/ner/2026-11-22_10-00-00 --text 'Angela Merkel visited Paris.'",
@@ -26,8 +29,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, help="a file to write to, by default standard output")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments = parser.parse_args(list(argv))
-    if arguments.file is not None and not arguments.file.is_file():
-        raise DataError(f"There is no file '{arguments.file}'.")
+    if arguments.file is not None:
+        require_file(arguments.file)
+    if any(not text.strip() for text in arguments.text or ()):
+        raise DataError("--text is empty: there is nothing to predict on.")
+    if arguments.output is not None:
+        require_place(arguments.output)
 
     from vertebra.runs.load import load
 
@@ -41,9 +48,10 @@ def main(argv: Sequence[str]) -> int:
             number = _write(run, arguments, out)
         aside.replace(arguments.output)
     except OSError as error:
-        raise DataError(f"Cannot write '{arguments.output}': {error.strerror or error}.") from error
+        raise RunError(f"Cannot write '{arguments.output}': {error.strerror or error}.") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
     print(f"{number} predictions: {arguments.output}")
     return 0
 
@@ -59,4 +67,6 @@ def _write(run: object, arguments: argparse.Namespace, out: TextIO) -> int:
     for row, prediction in run.stream(inputs):
         print(json.dumps({"id": row["id"], "prediction": prediction}, ensure_ascii=False), file=out)
         written += 1
+    if not written:
+        raise DataError(f"'{arguments.file}' has no rows.")
     return written

@@ -21,7 +21,7 @@ from vertebra.cli.arguments import in_quotes
 from vertebra.config.compose import compose_in, document_of, folder_of, one_line, unreadable
 from vertebra.config.resolve import resolve
 from vertebra.config.session import PRIMARY, hydra_session
-from vertebra.errors import ConfigError, RunError, VertebraError
+from vertebra.errors import ConfigError, RunError, StoppedError, VertebraError
 from vertebra.host.manager import Host, create_host
 
 
@@ -121,6 +121,9 @@ def run_job(composed: DictConfig) -> float | None:
         from vertebra.runs.execute import train
 
         scores = train(config, folder, host).metrics
+    except StoppedError as error:
+        print(f"vertebra: run {node.job.num}: {error}", file=sys.stderr, flush=True)
+        raise KeyboardInterrupt from None  # whoever stops a run of a sweep stops the sweep
     except VertebraError as error:
         print(f"vertebra: run {node.job.num} failed: {error}", file=sys.stderr, flush=True)
         raise

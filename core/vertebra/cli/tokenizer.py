@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from vertebra.cli.parser import Parser
 from vertebra.config.schema import DataConfig
 from vertebra.data.files import require_file, text_lines
 from vertebra.data.formats import format_of, json_rows
@@ -27,9 +27,9 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    top = argparse.ArgumentParser(prog="vertebra tokenizer", description="Make tokenizers.")
+    top = Parser(prog="vertebra tokenizer", description="Make tokenizers.")
     train = top.add_subparsers(required=True, metavar="train").add_parser(
         "train", help="learn a byte-level BPE tokenizer from text files"
     )

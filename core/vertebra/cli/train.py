@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vertebra.cli.arguments import Arguments, parse
+from vertebra.engine.ranks import rank
 from vertebra.errors import ConfigError
 from vertebra.host.manager import Host, create_host
 
@@ -63,7 +64,8 @@ def train(overrides: Sequence[str], host: Host) -> None:
     from vertebra.config.compose import compose
 
     composition = compose(overrides, host)
-    print(f"Run folder: {composition.folder}", flush=True)
+    if rank() == 0:
+        print(f"Run folder: {composition.folder}", flush=True)
 
     from vertebra.runs.execute import train as execute
 
@@ -71,7 +73,9 @@ def train(overrides: Sequence[str], host: Host) -> None:
 
 
 def print_run(folder: Path) -> None:
-    """Print the scores of a finished run, and where its report lies."""
+    """Print the scores of a finished run, and where its report lies; of several processes only the main one does."""
+    if rank() > 0:
+        return
     from vertebra.report.screen import print_scores
     from vertebra.runs.folder import RunFolder
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +21,12 @@ from vertebra.config.schema import RunConfig
 from vertebra.config.session import PRIMARY, hydra_session
 from vertebra.errors import ConfigError
 from vertebra.host.manager import Host
+from vertebra.names import did_you_mean
+
+HYDRA_PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+"""The settings of Hydra itself that users change: where runs are written."""
+_REFUSED = re.compile(r"Could not (?:override|append to config|delete from config)[^']*'([^'=]+)")
+_RESOLVING = re.compile(r'^\w+ raised while resolving interpolation: "?(.*?)"?$')
 
 
 @dataclass(frozen=True)
@@ -87,9 +94,12 @@ def document_of(composed: DictConfig, errors: Iterable[str] = ()) -> dict[str, A
 def folder_of(node: Any, key: str) -> Path:
     """Return the folder that Hydra's configuration names there, absolute."""
     try:
-        return Path(str(node[key])).expanduser().resolve()
+        place = str(node[key])
     except OmegaConfBaseException as error:
         raise ConfigError(one_line(error)) from None
+    if not place:
+        raise ConfigError("The run's folder must be given: hydra.run.dir=FOLDER, or of a sweep hydra.sweep.dir=FOLDER.")
+    return Path(place).expanduser().resolve()
 
 
 def unreadable(override: str) -> str:
@@ -99,6 +109,9 @@ def unreadable(override: str) -> str:
 
 def one_line(error: Exception) -> str:
     """Return the message of one of Hydra's errors in one line, with its cause and without its advertisement."""
+    if isinstance(error, OmegaConfBaseException) and error.msg:
+        place = f"{error.full_key}: " if error.full_key else ""
+        return place + _RESOLVING.sub(r"\1", " ".join(error.msg.split()))
     said = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
     text = " ".join(line.partition("\nSee https://")[0] for line in said)
     return " ".join(text.replace("\n", "; ").split()).strip("; ")
@@ -115,7 +128,9 @@ def forced(hydra: Any, overrides: Sequence[str], errors: list[str]) -> list[str]
         except HydraException:
             errors.append(unreadable(text))
             continue
-        if override.is_sweep_override():
+        if not override.key_or_group:
+            errors.append(unreadable(text))
+        elif override.is_sweep_override():
             errors.append(f"{text}: several values need --multirun; a text that holds commas needs quotes.")
         else:
             accepted.append(_option(text, override) if _is_choice(override, groups) else f"++{text.lstrip('+')}")
@@ -128,9 +143,11 @@ def _is_choice(override: Override, groups: set[str]) -> bool:
 
 
 def _option(text: str, override: Override) -> str:
-    """Return the choice of an option with quotes around a name that Hydra would take for a number."""
+    """Return the choice of an option with quotes around a name that Hydra would take for a number, null or settings."""
     key, equals, name = text.partition("=")
-    return f"{key}='{name}'" if equals and isinstance(override.value(), bool | int | float) else text
+    if not equals or override.is_hydra_override() or isinstance(override.value(), str | list | QuotedString):
+        return text
+    return f"{key}={QuotedString(name, Quote.single).with_quotes()}"
 
 
 def _without_culprit(error: Exception, choices: list[str], host: Host, errors: list[str]) -> list[str]:
@@ -147,4 +164,9 @@ def _without_culprit(error: Exception, choices: list[str], host: Host, errors: l
             return remaining
     if str(error).startswith("Could not override 'data'"):  # for want of a task, which `resolve` will miss
         return [choice for choice in choices if not choice.startswith("data=")]
-    return choices
+    refused = _REFUSED.match(str(error))
+    if refused is None:
+        return choices
+    key = refused[1]
+    errors.append(f"{key}: there is no such setting.{did_you_mean(key, HYDRA_PLACES)}")
+    return [choice for choice in choices if choice.lstrip("+~").partition("=")[0] != key]

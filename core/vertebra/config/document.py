@@ -41,7 +41,12 @@ def from_document(document: Mapping[str, Any], host: Host) -> RunConfig:
 
 
 def _read_task(values: Mapping[str, Any], host: Host, errors: list[str]) -> TaskChoice:
-    choice = {"name": values.get("name"), **(values.get("config") or {})}
+    errors += unknown_keys("tasks", values, ["name", "config", "data"])
+    settings = values.get("config") or {}
+    if not isinstance(settings, Mapping):
+        errors.append(f"tasks.config={settings}: must be a mapping.")
+        settings = {}
+    choice = {**settings, "name": values.get("name")}
     name, config = read_task(choice, host, errors)
     data = read(DataConfig, values.get("data", {}), "data", errors)
     return TaskChoice(name, config, data or DataConfig())

@@ -1,12 +1,14 @@
-"""Paths that a user types: which of them are local, and whether they exist."""
+"""Paths that a user types, which of them are local, and whether they exist; and the encoding of what they hold."""
 
 from __future__ import annotations
 
 import os
 import re
+from encodings.aliases import aliases
 from pathlib import Path
 
 from vertebra.errors import ConfigError
+from vertebra.names import did_you_mean
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?")
 _FILE_ENDINGS = {
@@ -38,6 +40,15 @@ def is_local(path: str) -> bool:
     if not _HUB_NAME.fullmatch(path) or Path(path).suffix.lower() in _FILE_ENDINGS:
         return True
     return os.path.exists(path.partition("/")[0])  # noqa: PTH110  (pathlib raises for what can be no path)
+
+
+def check_encoding(name: str) -> None:
+    """Raise `ConfigError` where Python has no text encoding of that name."""
+    try:
+        "".encode(name)
+    except LookupError:
+        near = did_you_mean(name, set(aliases.values()))
+        raise ConfigError(f"There is no text encoding '{name}'.{near} Common ones: utf-8, latin-1, gb18030.") from None
 
 
 def check_path(setting: str, path: str) -> None:

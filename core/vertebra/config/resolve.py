@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from vertebra.config.defaults import GROUPS
-from vertebra.config.paths import check_path, expand
+from vertebra.config.paths import check_encoding, check_path, expand
 from vertebra.config.schema import BackboneConfig, DataConfig, RunConfig, TaskChoice
 from vertebra.config.validate import read, read_field, unknown_keys
 from vertebra.errors import ConfigError, PluginError, VertebraError
@@ -76,6 +76,7 @@ def _wrong_names(document: Mapping[str, Any], host: Host) -> Iterator[str]:
     checks: dict[str, Callable[[str], object]] = {
         "data.format": lambda name: name == "auto" or host.get("reader", name),
         "data.path": partial(check_path, "data.path"),
+        "data.encoding": check_encoding,
         "backbone.path": partial(check_path, "backbone.path"),
         **{place: partial(host.get, kind) for place, kind in REGISTERED.items()},
         "trainer.trackers": lambda name: check_trackers([name]),

@@ -137,6 +137,8 @@ class TrainerConfig(Strict):
     """The largest norm of the gradient."""
     evaluate_every: Positive | Literal["epoch"] = "epoch"
     """Evaluate on validation after this many steps, or after each epoch."""
+    checkpoint_every: Positive | None = None
+    """Write a checkpoint after this many steps, besides those at each evaluation."""
     patience: Positive | None = None
     """Stop after this many evaluations without a better score."""
     metric: str | None = None
@@ -170,4 +172,4 @@ class RunConfig(Strict):
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     gpu: GPUConfig = field(default_factory=GPUConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    seed: Annotated[int, Ge(0)] = 1
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 1

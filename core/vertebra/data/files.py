@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from vertebra.errors import DataError
+from vertebra.errors import DataError, RunError
 from vertebra.names import did_you_mean
 
 COMPRESSED = (".gz", ".xz")
@@ -26,6 +26,20 @@ def require_file(path: Path) -> None:
         raise DataError(f"'{path}' is a folder; a file is needed here.")
     if not path.exists():
         raise DataError(missing(path))
+
+
+def require_place(path: Path, *, folder: bool = False) -> None:
+    """Raise `RunError` where no file, or no `folder`, can be written: something else is there, or nothing to hold it."""
+    if folder and path.exists() and not path.is_dir():
+        raise RunError(f"Cannot write '{path}': it is a file, and a folder is needed.")
+    if not folder and path.is_dir():
+        raise RunError(f"Cannot write '{path}': it is a folder. Give the name of a file.")
+    above = path.parent
+    while folder and not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        what = "is a file" if above.exists() else "does not exist"
+        raise RunError(f"Cannot write '{path}': '{above}' {what}. Choose another place.")
 
 
 def missing(path: Path) -> str:
@@ -58,7 +72,9 @@ def text_lines(path: Path, encoding: str, newline: str = "\n") -> Iterator[str]:
                 raise DataError(f"{path}:{number}: a NUL character: is this a binary file, or in another encoding?")
             yield line
     except _BROKEN as error:
-        raise DataError(f"{path}: the compressed file is broken or cut off after line {number}: {error}") from error
+        raise DataError(
+            f"{path}: the compressed file is broken or cut off after line {number}; get it again."
+        ) from error
     except LookupError as error:
         raise DataError(f"data.encoding: there is no text encoding '{encoding}'.") from error
     except OSError as error:

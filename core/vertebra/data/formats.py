@@ -222,7 +222,8 @@ def _table(path: Path, records: Iterator[tuple[int, list[str]]], data: DataConfi
 
 
 def _uneven(path: Path, number: int, fields: list[str], width: int) -> str:
-    return f"{path}:{number}: {len(fields)} columns where the lines before have {width}: {_short(fields)}"
+    shown = _short(" ".join(fields))
+    return f"{path}:{number}: {len(fields)} columns where the lines before have {width}: {shown}. Mend that line."
 
 
 def numbered(data: DataConfig) -> bool:

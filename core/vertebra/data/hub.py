@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from vertebra.config.schema import DataConfig
 from vertebra.data.splits import pick_splits
 from vertebra.errors import DataError
+from vertebra.hub import hub_answers, offline
 
 Row = dict[str, Any]
-_SECONDS = 3.0
 
 
 def read_hub(data: DataConfig) -> dict[str, list[Row]]:
@@ -22,9 +22,9 @@ def read_hub(data: DataConfig) -> dict[str, list[Row]]:
     import datasets
 
     assert data.path is not None
-    reachable = _hub_answers()
+    reachable = hub_answers()
     try:
-        with _offline(datasets) if not reachable else _as_is():
+        with nullcontext() if reachable else _offline(datasets):
             loaded = datasets.load_dataset(data.path, data.config_name, revision=data.revision)
     except Exception as error:  # datasets raises a dozen kinds, and not all of them are its own
         raise DataError(_explain(data, error, reachable)) from error
@@ -63,40 +63,21 @@ def _named(value: Any, names: list[str]) -> Any:
     return names[value] if isinstance(value, int) and value >= 0 else None
 
 
-def _hub_answers() -> bool:
-    """Ask the Hub once: without a network, `datasets` would try for most of a minute."""
-    from huggingface_hub import constants, get_session
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_SECONDS)
-    except Exception:  # whatever the reason, the Hub cannot be used
-        return False
-    return True
-
-
 @contextmanager
 def _offline(datasets: Any) -> Iterator[None]:
-    """Let `datasets` read its cache alone; both libraries look at the setting at each request."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    """Let `datasets` read its cache alone."""
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
     try:
-        yield
+        with offline():
+            yield
     finally:
-        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
-
-
-@contextmanager
-def _as_is() -> Iterator[None]:
-    yield
+        datasets.config.HF_HUB_OFFLINE = before
 
 
 def _explain(data: DataConfig, error: BaseException, reachable: bool) -> str:
     local = f"A local folder or file is given as data.path=FOLDER (a relative one as ./{data.path})."
-    if not reachable:
+    if not reachable or "LocalEntryNotFound" in str(error):  # a proxy may answer where the Hub does not
         reason = "the Hub cannot be reached, and it is not in the local cache"
         return f"Cannot get the data set '{data.path}': {reason}. {local}"
     cause = error

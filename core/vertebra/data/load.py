@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,17 @@ def iterate_file(path: Path, data: DataConfig, task: Task) -> Iterator[Row]:
         yield row | {ID: _id(raw, data, f"row-{number}", required=False)}
 
 
+def unseen_labels(task: Task, rows: Mapping[str, Iterable[Row]]) -> list[str]:
+    """Return a note for each split with labels that the training rows lack, which a fitted task cannot predict."""
+    labels = {split: Counter(label for row in some for label in task.labels_of(row)) for split, some in rows.items()}
+    unseen = {split: sorted(set(found) - set(labels[TRAIN])) for split, found in labels.items()}
+    return [
+        f"{split} has labels that train lacks and that cannot be predicted: {listed(names)}"
+        for split, names in unseen.items()
+        if names
+    ]
+
+
 def fingerprint(rows: Mapping[str, Iterable[Row]] | Iterable[Row]) -> str:
     """Return a hash of rows, or of the rows of each split: of their content and order."""
     digest = hashlib.blake2b(digest_size=16)
@@ -102,10 +114,15 @@ def _checked(raw: list[Row], split: str, data: DataConfig, task: Task) -> list[R
             if taken[ID] in seen:
                 raise DataError(f"id '{taken[ID]}' is that of row {seen[taken[ID]]}, too.")
         except MissingColumnError as error:
-            where = f"The {split} split of '{data.path}' has" if number == 1 else f"{split} row {number} has"
+            where = (
+                f"The {split} split of '{data.path}' has"
+                if number == 1
+                else f"{split} row {number} of '{data.path}' has"
+            )
             raise DataError(f"{where} {error}") from None
         except DataError as error:
-            raise DataError(f"{split} row {number}: {error}") from None
+            of = f" of '{data.path}'" if data.path is not None else ""
+            raise DataError(f"{split} row {number}{of}: {error}") from None
         seen[taken[ID]] = number
         rows.append(taken)
     return rows

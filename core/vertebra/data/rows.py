@@ -68,7 +68,7 @@ def _sources(row: Row, columns: list[str], data: DataConfig) -> dict[str, str | 
     mapping: dict[str, str | int] = data.columns
     if by_place(row, data):
         mapping = {column: place for place, column in enumerate(columns)}
-        if len(columns) > 1:
+        if 1 < len(columns) <= len(keys):
             mapping[columns[-1]] = -1
     return {column: _key(mapping.get(column, column), keys) for column in columns}
 
@@ -82,7 +82,8 @@ def _key(source: str | int, keys: list[str]) -> str | None:
 def _missing(row: Row, column: str, source: str | None, data: DataConfig) -> str:
     if has_no_names(row):
         wanted = f"number {data.columns[column]}" if numbered(data) and column in data.columns else f"for '{column}'"
-        return f"no column {wanted}: there are {len(row)}, numbered from 0. Set data.columns.{column}=NUMBER."
+        there = f"there are {len(row)}, numbered" if len(row) > 1 else "there is 1, numbered"
+        return f"no column {wanted}: {there} from 0. Set data.columns.{column}=NUMBER."
     name = source or column
     hint = f"Set data.columns.{column}=NAME; for a file without a header data.columns.{column}=NUMBER."
     return f"no column '{name}'.{did_you_mean(name, row)} There are: {listed(list(row))}. {hint}"

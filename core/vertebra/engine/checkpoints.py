@@ -12,9 +12,11 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
@@ -22,13 +24,16 @@ from vertebra.errors import RunError
 
 MANIFEST = "manifest.json"
 
+UNUSABLE = (AttributeError, LookupError, OSError, RuntimeError, SafetensorError, TypeError, UnpicklingError, ValueError)
+"""What files raise that are whole but not what this run wrote."""
+
 
 def write_folder(place: Path, fill: Callable[[Path], None]) -> None:
     """Make the folder `place` with the files that `fill` writes, all of it or nothing."""
     aside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
     try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
         fill(aside)
         files = sorted(path for path in aside.rglob("*") if path.is_file())
         hashes = {path.relative_to(aside).as_posix(): _hash(path) for path in files}
@@ -37,8 +42,10 @@ def write_folder(place: Path, fill: Callable[[Path], None]) -> None:
             _flush(path)
         aside.rename(place)
         _flush(place.parent)
-    except OSError as error:
-        raise RunError(f"Cannot write '{place}': {error.strerror or error}. Make room and resume the run.") from error
+    except (OSError, SafetensorError, RuntimeError) as error:  # the writers of weights raise the latter on a full disk
+        raise RunError(
+            f"Cannot write '{place}': {_reason(error)}. What was written before is intact: make room and resume the run."
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -46,10 +53,24 @@ def write_folder(place: Path, fill: Callable[[Path], None]) -> None:
 def is_whole(folder: Path) -> bool:
     """Whether every file that the manifest names is there, with its hash."""
     try:
-        hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        hashes = read_manifest(folder)
+        if any(path.is_symlink() for path in folder.rglob("*")):  # it may lead anywhere
+            return False
         return all(_hash(folder / name) == expected for name, expected in hashes.items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
+
+
+def read_manifest(folder: Path) -> dict[str, str]:
+    """Return the hash of each file of a folder; OSError, ValueError or KeyError where there is no sound manifest."""
+    hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    if not isinstance(hashes, dict) or any(Path(name).is_absolute() or ".." in Path(name).parts for name in hashes):
+        raise ValueError(f"the manifest of '{folder}' names files outside it")
+    return hashes
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).splitlines()[0].removesuffix(".")
 
 
 def _hash(path: Path) -> str:
@@ -73,35 +94,79 @@ class Checkpoints:
         self.keep = keep
 
     def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
-        """Write the checkpoint of a step, and remove those that are too old."""
+        """Write the checkpoint of a step."""
 
         def fill(folder: Path) -> None:
             save_model(model, str(folder / "model.safetensors"))
             torch.save(optimizer.state_dict(), folder / "optimizer.pt")
             (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
-        place = self.folder / f"step-{step:08d}"
+        place = self._step(step)
         if place.exists():
             shutil.rmtree(place)
         write_folder(place, fill)
-        for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
-            shutil.rmtree(old)
         return place
 
     def save_best(self, step: int, model: nn.Module) -> None:
-        """Write the best weights so far, then remove the former ones."""
-        place = self.folder / f"best-{step:08d}"
-        if not place.exists():
-            write_folder(place, lambda folder: save_model(model, str(folder / "model.safetensors")))
-        for old in self.folder.glob("best-*"):
-            if old != place:
-                shutil.rmtree(old)
+        """Write the best weights so far."""
+        place = self._best(step)
+        if is_whole(place):
+            return
+        shutil.rmtree(place, ignore_errors=True)
+        write_folder(place, lambda folder: save_model(model, str(folder / "model.safetensors")))
 
-    def load_best(self, model: nn.Module) -> None:
-        """Put the best weights into the model."""
-        best = max(self.folder.glob("best-*"))
-        load_model(model, str(best / "model.safetensors"))
+    def forget(self, best_step: int) -> None:
+        """Remove what is no longer needed: all but the latest checkpoints and the best weights."""
+        old = [place for place in self.folder.glob("best-*") if place != self._best(best_step)]
+        for place in [*old, *self._steps()[: -self.keep]]:
+            shutil.rmtree(place)
+
+    def load_newest(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+        """Take up the newest whole checkpoint and return its state; None where there is none.
+
+        The optimizer's file is read by torch's weights-only unpickler, which makes tensors and plain values alone.
+        """
+        for place in reversed(self._steps()):
+            if not is_whole(place):
+                continue
+            try:
+                load_model(model, str(place / "model.safetensors"))
+                optimizer.load_state_dict(torch.load(place / "optimizer.pt", weights_only=True))
+                state = dict(json.loads((place / "state.json").read_text(encoding="utf-8")))
+            except UNUSABLE as error:
+                raise RunError(f"The checkpoint in '{place}' is not one of this run: {_reason(error)}.") from error
+            return state
+        return None
+
+    def load_best(self, step: int, model: nn.Module) -> None:
+        """Put the weights of the best step into the model."""
+        place = self._best(step)
+        if not is_whole(place):
+            raise RunError(f"The best weights in '{place}' are damaged or missing; start the run again.")
+        try:
+            load_model(model, str(place / "model.safetensors"))
+        except UNUSABLE as error:
+            raise RunError(f"The best weights in '{place}' are not those of this run: {_reason(error)}.") from error
+
+    def hashes(self, best_step: int) -> dict[str, str]:
+        """Return the SHA-256 of the weights of the last step and, where there is one, of the best one."""
+        places = {"last": self._steps()[-1:], "best": [self._best(best_step)]}
+        return {
+            name: read_manifest(place)["model.safetensors"]
+            for name, found in places.items()
+            for place in found
+            if place.exists()
+        }
 
     def clear(self) -> None:
         """Remove all checkpoints: a finished run has its model beside them."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _steps(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*"))
+
+    def _step(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
+
+    def _best(self, step: int) -> Path:
+        return self.folder / f"best-{step:08d}"

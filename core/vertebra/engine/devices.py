@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
 
 from vertebra.config.schema import GPUConfig
+from vertebra.engine.ranks import world_size
 from vertebra.errors import RunError
 
 
@@ -20,6 +22,21 @@ class Devices:
     accelerator: Accelerator
     config: GPUConfig
     """With every `auto` replaced."""
+
+    def from_main(self, text: str) -> str:
+        """Return what the main process passes here; every process must come here."""
+        if self.accelerator.num_processes == 1:
+            return text
+        shared = [text]
+        broadcast_object_list(shared)
+        return shared[0]
+
+    def agree(self, one: bool) -> bool:
+        """Whether any process passes True here; every process must come here."""
+        if self.accelerator.num_processes == 1:
+            return one
+        votes = self.accelerator.reduce(torch.tensor(float(one), device=self.accelerator.device), "sum")
+        return float(votes) > 0
 
     def __str__(self) -> str:
         device = self.accelerator.device
@@ -33,19 +50,23 @@ def set_up(config: GPUConfig) -> Devices:
 
     Raises `RunError` for a GPU that is not there, or for several processes that were not started as such.
     """
-    on_gpu = torch.cuda.is_available() if config.device == "auto" else config.device == "cuda"
+    on_gpu = _on_gpu(config)
     if on_gpu and not torch.cuda.is_available():
         raise RunError(
             "gpu.device=cuda, but torch finds no CUDA device here. Use gpu=cpu, or install a CUDA build of torch."
         )
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    wanted = max(1, torch.cuda.device_count() if on_gpu else 1) if config.processes == "auto" else config.processes
-    if wanted != started and not (started > 1 and config.processes == "auto"):
+    started = world_size()
+    if config.processes not in ("auto", started):
         raise RunError(
-            f"gpu.processes={wanted}, but {started} process(es) were started. "
-            f"Use: torchrun --nproc_per_node {wanted} -m vertebra train … gpu.processes={wanted}"
+            f"gpu.processes={config.processes}, but {started} process(es) were started. Use gpu=ddp gpu.processes={started}; "
+            "or start a single one without torchrun, and it starts as many as the configuration says."
         )
-    threads = max(1, _cores() // started) if config.threads == "auto" else config.threads
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", started))
+    if on_gpu and here > torch.cuda.device_count():
+        raise RunError(
+            f"gpu.processes={here}, but there are {torch.cuda.device_count()} GPUs here, and each takes one."
+        )
+    threads = threads_of(config, started)
     torch.set_num_threads(threads)
     precision = config.precision if config.precision != "auto" else "bf16" if _native_bf16(on_gpu) else "fp32"
     budget = config.token_budget if config.token_budget != "auto" else 32768 if on_gpu else 4096
@@ -58,7 +79,7 @@ def set_up(config: GPUConfig) -> Devices:
     if accelerator.num_processes != started:
         raise RunError(
             f"{started} processes were started, but each would train alone (accelerate sees {accelerator.num_processes}). "
-            "Start them with torchrun."
+            "Start one, with gpu=ddp, or use torchrun."
         )
     settled = replace(
         config,
@@ -69,6 +90,22 @@ def set_up(config: GPUConfig) -> Devices:
         threads=threads,
     )
     return Devices(accelerator, settled)
+
+
+def wanted_processes(config: GPUConfig) -> int:
+    """Return how many processes a run is to have; auto: one for each GPU, one without any."""
+    if config.processes == "auto":
+        return max(1, torch.cuda.device_count()) if _on_gpu(config) else 1
+    return config.processes
+
+
+def threads_of(config: GPUConfig, processes: int) -> int:
+    """Return the CPU threads of each of so many processes."""
+    return max(1, _cores() // processes) if config.threads == "auto" else config.threads
+
+
+def _on_gpu(config: GPUConfig) -> bool:
+    return torch.cuda.is_available() if config.device == "auto" else config.device == "cuda"
 
 
 def _cores() -> int:

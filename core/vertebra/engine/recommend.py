@@ -11,7 +11,7 @@ from vertebra.engine.backbone import BackboneInfo
 def settle(config: TrainerConfig, backbone: BackboneInfo) -> TrainerConfig:
     """Return the configuration with each `auto` replaced by a number."""
     if backbone.init == "random":
-        rate, epochs, warmup = 1e-3, 8.0, 0.1
+        rate, epochs, warmup = 5e-4, 5.0, 0.1
     else:
         # The larger the model, the smaller the rate that fine-tunes it without forgetting.
         millions = backbone.parameters / 1e6

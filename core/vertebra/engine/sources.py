@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.errors import BackboneError
+
+INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,36 @@ def hf(config: BackboneConfig) -> BackboneSource:
     if config.path is None:
         raise BackboneError("backbone=hf needs backbone.path: a local model folder or a Hub name such as 'gpt2'.")
     folder = Path(config.path).expanduser()
+    if folder.is_file():
+        raise BackboneError(f"backbone.path={config.path} is a file; give the model's folder, which holds config.json.")
     if not folder.is_dir():
         return BackboneSource(config.path, config.revision)
-    if not (folder / "config.json").is_file():
-        raise BackboneError(f"'{folder}' is not a model folder: it has no config.json.")
+    _check_config(folder)
+    _check_index(folder)
     return BackboneSource(str(folder), has_weights=any(folder.glob("*.safetensors")))
+
+
+def _check_config(folder: Path) -> None:
+    """Refuse a folder whose config.json does not say what kind of model it holds."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise BackboneError(f"'{folder}' is not a model folder: it has no config.json.")
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raise BackboneError(f"'{file}' is not JSON: the file is damaged, or no model's configuration.") from None
+    if not isinstance(document, dict) or not isinstance(document.get("model_type"), str):
+        raise BackboneError(f"'{file}' is no model's configuration: it has no model_type, such as \"gpt2\".")
+
+
+def _check_index(folder: Path) -> None:
+    """Refuse an index of weights that names anything but safetensors files beside it; others could be pickles."""
+    if not (folder / INDEX).exists():
+        return
+    try:
+        names = list(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise BackboneError(f"'{folder / INDEX}' is no index of weights.") from None
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise BackboneError(f"'{folder / INDEX}' names {name!r}: weights are safetensors files in the same folder.")

@@ -7,7 +7,7 @@ however the step is cut into pieces and shared among processes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from vertebra.engine.model import TaskModel
 from vertebra.engine.optimizers import parameter_groups
 from vertebra.engine.packing import PackedBatch, cut, pack
 from vertebra.engine.plan import Plan, share
-from vertebra.errors import ConfigError, RunError
+from vertebra.errors import ConfigError, RunError, StoppedError
 from vertebra.host.manager import Host
 from vertebra.names import unknown
 from vertebra.tasks.features import Features
@@ -41,6 +41,15 @@ class Progress:
     best_step: int = 0
     stale: int = 0
     """Evaluations since the best one."""
+
+    @classmethod
+    def read(cls, state: Mapping[str, Any]) -> Progress:
+        """Return the progress in a checkpoint's state; `RunError` where there is none."""
+        score, counts = state.get("best_score"), [state.get(name) for name in ("step", "best_step", "stale")]
+        whole = all(isinstance(count, int) and count >= 0 for count in counts)
+        if not whole or not isinstance(score, float | int | None) or set(state) != set(asdict(cls())):
+            raise RunError(f"The newest checkpoint is not one of this run: its state is {str(dict(state))[:80]}.")
+        return cls(**state)
 
 
 class Trainer:
@@ -61,12 +70,16 @@ class Trainer:
         *,
         higher_is_better: bool = True,
         seed: int,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Take the features of each training row (`examples`, with the rows' ids in `names`) and a settled `config`."""
+        """Take the features of each training row (`examples`, with the rows' ids in `names`) and a settled `config`.
+
+        `stop` is asked after each step; when it says so, the step is saved and `StoppedError` raised.
+        """
         self.model, self.task, self.examples, self.names = model, task, examples, names
         self.evaluate, self.config, self.devices, self.checkpoints = evaluate, config, devices, checkpoints
         self.notify, self.behaviours = host.notify, behaviours.hook
-        self.higher_is_better, self.seed = higher_is_better, seed
+        self.higher_is_better, self.seed, self.stop = higher_is_better, seed, stop
         assert isinstance(config.learning_rate, float) and isinstance(config.epochs, float)
         assert isinstance(config.warmup, float)
         self.plan = Plan(len(examples), config.batch_size, seed)
@@ -77,6 +90,7 @@ class Trainer:
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule: Callable[[int, int, int], float] = host.get("schedule", config.schedule).load()
         self.progress = Progress()
+        self._saved = 0
         self.metric = config.metric or task.metrics[0]
         if self.metric not in task.metrics:
             raise ConfigError(f"trainer.metric: {unknown('metric of this task', self.metric, task.metrics)}")
@@ -95,9 +109,22 @@ class Trainer:
             self._step()
             if self._evaluation_is_due():
                 self._evaluate()
+                self._save()
+            elif self._checkpoint_is_due():
+                self._save()
+            if self.stop() and self.progress.step < self.total_steps:
+                if self._saved != self.progress.step:
+                    self._save()
+                raise StoppedError(f"Stopped after step {self.progress.step} of {self.total_steps}.")
         if self.progress.best_score is not None:
             self.devices.accelerator.wait_for_everyone()
-            self.checkpoints.load_best(self.model)
+            self.checkpoints.load_best(self.progress.best_step, self.model)
+
+    def resume(self) -> None:
+        """Take up the newest whole checkpoint, if there is one: weights, the optimizer's state, and the progress."""
+        state = self.checkpoints.load_newest(self.model, self.optimizer)
+        if state is not None:
+            self.progress = Progress.read(state)
 
     # --- one step
 
@@ -198,6 +225,10 @@ class Trainer:
         every = self.plan.steps_per_epoch if self.config.evaluate_every == "epoch" else self.config.evaluate_every
         return self.progress.step % every == 0 or self.progress.step == self.total_steps
 
+    def _checkpoint_is_due(self) -> bool:
+        every = self.config.checkpoint_every
+        return every is not None and self.progress.step % every == 0
+
     def _out_of_patience(self) -> bool:
         return self.config.patience is not None and self.progress.stale >= self.config.patience
 
@@ -218,11 +249,20 @@ class Trainer:
                     best=best,
                 ),
             )
+
+    def _save(self) -> None:
+        self._saved = self.progress.step
         if self.devices.accelerator.is_main_process:
-            if self.progress.best_step == self.progress.step and self.progress.best_score is not None:
-                self.checkpoints.save_best(self.progress.step, self.model)
-            place = self.checkpoints.save(self.progress.step, self.model, self.optimizer, self.state())
-            self.notify("checkpoint_saved", step=self.progress.step, path=str(place))
+            self._write()
+        self.devices.accelerator.wait_for_everyone()
+
+    def _write(self) -> None:
+        step, best_step = self.progress.step, self.progress.best_step
+        if best_step == step and self.progress.best_score is not None:
+            self.checkpoints.save_best(step, self.model)
+        place = self.checkpoints.save(step, self.model, self.optimizer, asdict(self.progress))
+        self.checkpoints.forget(best_step)
+        self.notify("checkpoint_saved", step=step, path=str(place))
 
     def _note_score(self, evaluation: Evaluation) -> bool:
         """Keep the score if it is the best so far; say whether it is."""
@@ -232,10 +272,6 @@ class Trainer:
             return False
         self.progress.best_score, self.progress.best_step, self.progress.stale = score, self.progress.step, 0
         return True
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs beside weights and the optimizer's state, as JSON can hold it."""
-        return asdict(self.progress)
 
 
 def _seed(*numbers: int) -> int:

@@ -36,6 +36,7 @@ class Host:
         self.notes: tuple[str, ...] = ()
         """What the user should know, such as a name in VERTEBRA_DISABLE that no plugin has."""
         self._registry = Registry()
+        self._silent = False
 
     def get(self, kind: str, name: str) -> Ref:
         """Return the reference of that kind and name; `PluginError` says what exists and which plugins are missing."""
@@ -57,7 +58,12 @@ class Host:
 
     def notify(self, hook: str, **arguments: Any) -> None:
         """Fire a hook of `RunHooks`; what a plugin raises becomes a `PluginError` that names it."""
-        fire(self.manager, hook, arguments)
+        if not self._silent:
+            fire(self.manager, hook, arguments)
+
+    def silence(self) -> None:
+        """Fire no hooks of `RunHooks` from now on: of several processes of a run, only the main one is heard."""
+        self._silent = True
 
     def add(self, plugin: PluginRecord, load: Callable[[], object]) -> None:
         """Load a plugin, register its hooks and take in what it brings; a failure is recorded and stays its own."""

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
-from vertebra.config.document import to_document
+from vertebra.config.document import from_document, to_document
 from vertebra.config.schema import RunConfig, TaskChoice, TrainerConfig
 from vertebra.data.cache import Encoded, FeatureCache
 from vertebra.data.encode import encode_split
-from vertebra.data.load import Splits, load_splits
-from vertebra.engine.backbone import Backbone, load_backbone
+from vertebra.data.load import Splits, load_splits, unseen_labels
+from vertebra.engine.backbone import Backbone
 from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import Evaluation, evaluate
 from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart
+from vertebra.engine.loading import load_backbone
 from vertebra.engine.model import TaskModel
+from vertebra.engine.ranks import rank
 from vertebra.engine.recommend import settle
 from vertebra.engine.trainer import Trainer
-from vertebra.errors import RunError, VertebraError
+from vertebra.errors import RunError, StoppedError, VertebraError
 from vertebra.host.manager import Host, create_behaviour_manager, create_host
 from vertebra.metrics.metric import Metric
 from vertebra.report.html import write_report
@@ -32,9 +35,11 @@ from vertebra.report.trackers import create_trackers
 from vertebra.runs.environment import describe_environment
 from vertebra.runs.folder import RunFolder, now
 from vertebra.runs.key import active_plugins, run_key
+from vertebra.runs.launch import is_needed, launch
 from vertebra.runs.log import RunLog
 from vertebra.runs.results import write_results
 from vertebra.runs.saved import save_model_folder
+from vertebra.runs.signals import stop_on_signal
 from vertebra.runs.tasks import load_metrics, load_task
 from vertebra.tasks.features import Features
 from vertebra.tasks.task import Task
@@ -63,22 +68,66 @@ def train(config: RunConfig, folder: Path | str, host: Host | None = None) -> Ru
     host = host or create_host()
     if len(config.tasks) != 1:
         raise RunError(f"A run trains one task, and {len(config.tasks)} were given.")
+    if rank() > 0:
+        return _assist(config, host)
     run = RunFolder.create(Path(folder))
-    observers = [
-        RunLog(run, config.trainer.log_every),
-        create_progress(),
-        create_trackers(config.trainer.trackers, run.path, to_document(config)),
-    ]
-    with _watched(host, observers), _recorded(run, host):
-        return _train(config, run, host)
+    with run.locked():
+        run.refuse_if_taken()  # by a process that was faster
+        run.update_state(status="running", reason=None, created=now(), seconds=None)
+        run.write_config(to_document(_anchored(config)))
+        run.write_json("environment.json", describe_environment())
+        return _run(_anchored(config), run, host)
 
 
-def _train(config: RunConfig, run: RunFolder, host: Host) -> RunEnd:
+def resume(folder: Path | str, host: Host | None = None) -> RunEnd:
+    """Go on with a run from its newest checkpoint, by its own saved configuration; return the scores.
+
+    On the same machine and versions, the finished run is the one that an uninterrupted run would have been, bit by bit.
+    Raises `RunError` for a folder without a run, a finished run, or one whose data or plugins have changed.
+    """
+    host = host or create_host()
+    run = RunFolder(Path(folder).expanduser())
+    if not run.path.is_dir():
+        raise RunError(f"There is no run folder '{run.path}'.")
+    if rank() > 0:
+        return _assist(from_document(run.read_config(), host), host)
+    with run.locked():
+        state = run.read_state()
+        if state.get("status") == "finished":
+            raise RunError(f"The run in '{run.path}' is finished; there is nothing to resume.")
+        config = from_document(run.read_config(), host)
+        run.sweep()
+        run.update_state(status="running", reason=None)
+        return _run(config, run, host)
+
+
+def take_part(config: RunConfig, folder: Path, host: Host) -> RunEnd:
+    """Be one of the processes of a run, in a folder that the process which launched them has made and locked."""
+    return _assist(config, host) if rank() > 0 else _run(config, RunFolder(folder), host)
+
+
+def _run(config: RunConfig, run: RunFolder, host: Host) -> RunEnd:
+    if is_needed(config):
+        with _recorded(run, Host()):  # the plugins hear of the run from its main process
+            return launch(config, run)
+    log = RunLog(run, config.trainer.log_every)
+    trackers = create_trackers(config.trainer.trackers, run.path, to_document(config))
+    with _watched(host, [log, create_progress(), trackers]), _recorded(run, host):
+        return _train(config, run, host, log)
+
+
+def _assist(config: RunConfig, host: Host) -> RunEnd:
+    """Do this process's part of a run that the main one owns: nothing of it is heard, or stays on disk."""
+    host.silence()
+    with TemporaryDirectory(prefix="vertebra-") as scratch:
+        run = RunFolder(Path(scratch))
+        run.update_state(status="running")
+        return _train(config, run, host, RunLog(run, config.trainer.log_every))
+
+
+def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd:
     began = time.perf_counter()
     choice = config.tasks[0]
-    run.write_config(to_document(config))
-    run.write_json("environment.json", describe_environment())
-
     devices = set_up(config.gpu)
     task = load_task(choice, host)
     metrics = load_metrics(task, host)
@@ -89,54 +138,66 @@ def _train(config: RunConfig, run: RunFolder, host: Host) -> RunEnd:
     model = build_model(backbone, task, config, host).to(devices.accelerator.device)
     settled = replace(config, trainer=settle(config.trainer, backbone.info), gpu=devices.config)
     run.write_config(to_document(settled))
-    notes = (*backbone.info.notes, *splits.notes, *_too_long_notes(prepared))
-    _describe(run, settled, prepared, backbone, notes, host)
+    key = run_key(settled, [splits.fingerprint], backbone.info.fingerprint, active_plugins(host))
+    _refuse_changes(run, key)
+    notes = (*backbone.info.notes, *splits.notes, *unseen_labels(task, splits.rows), *_too_long_notes(prepared))
+    _describe(run, key, settled, prepared, backbone, notes, host)
 
-    checkpoints = Checkpoints(run.checkpoints, settled.trainer.keep_checkpoints)
-    trainer = Trainer(
-        model,
-        task,
-        _by_example(prepared.encoded["train"].features, len(splits.rows["train"])),
-        [row["id"] for row in splits.rows["train"]],
-        (lambda: prepared.evaluate("valid", model, devices)) if "valid" in splits.rows else None,
-        settled.trainer,
-        devices,
-        checkpoints,
-        host,
-        create_behaviour_manager(host, settled.trainer.behaviours),
-        higher_is_better=_higher_is_better(settled, metrics),
-        seed=config.seed,
+    checkpoints = Checkpoints(
+        Path(devices.from_main(str(run.checkpoints.absolute()))), settled.trainer.keep_checkpoints
     )
-    host.notify(
-        "run_started",
-        config=settled,
-        run=RunStart(
-            folder=run.path,
-            key=run.read_state()["key"],
-            tasks=(task.name,),
-            backbone=backbone.info.name,
-            parameters=backbone.info.parameters,
-            examples={split: len(rows) for split, rows in splits.rows.items()},
-            total_steps=trainer.total_steps,
-            first_step=trainer.progress.step,
-            notes=notes,
-            device=str(devices),
-            settings=summary(settled.trainer, trainer),
-        ),
-    )
-    trainer.fit()
+    with stop_on_signal() as stop:
+        trainer = Trainer(
+            model,
+            task,
+            _by_example(prepared.encoded["train"].features, len(splits.rows["train"])),
+            [row["id"] for row in splits.rows["train"]],
+            (lambda: prepared.evaluate("valid", model, devices)) if "valid" in splits.rows else None,
+            settled.trainer,
+            devices,
+            checkpoints,
+            host,
+            create_behaviour_manager(host, settled.trainer.behaviours),
+            higher_is_better=_higher_is_better(settled, metrics),
+            seed=config.seed,
+            stop=lambda: devices.agree(stop()),
+        )
+        trainer.resume()
+        log.rewind(trainer.progress.step)
+        host.notify(
+            "run_started",
+            config=settled,
+            run=RunStart(
+                folder=run.path,
+                key=key,
+                tasks=(task.name,),
+                backbone=backbone.info.name,
+                parameters=backbone.info.parameters,
+                examples={split: len(rows) for split, rows in splits.rows.items()},
+                total_steps=trainer.total_steps,
+                first_step=trainer.progress.step,
+                notes=notes,
+                device=str(devices),
+                settings=summary(settled.trainer, trainer),
+            ),
+        )
+        trainer.fit()
 
     evaluations = [prepared.evaluate(split, model, devices) for split in ("valid", "test") if split in splits.rows]
+    scores = {one.split: one.scores for one in evaluations}
+    if not devices.accelerator.is_main_process:
+        return RunEnd(run.path, scores, time.perf_counter() - began)
     for evaluation in evaluations:
         if evaluation.split == "test":
             _announce(evaluation, trainer, host)
     save_model_folder(run, model, {task.name: task})
     write_results(run, prepared.task, metrics, splits.rows, evaluations)
-    checkpoints.clear()
     seconds = time.perf_counter() - began
-    run.update_state(status="finished", seconds=round(seconds, 1))
+    weights = checkpoints.hashes(trainer.progress.best_step)
+    run.update_state(status="finished", seconds=round(seconds, 1), weights=weights)
     write_report(run, host)
-    end = RunEnd(run.path, {one.split: one.scores for one in evaluations}, seconds)
+    checkpoints.clear()
+    end = RunEnd(run.path, scores, seconds)
     host.notify("run_ended", run=end)
     return end
 
@@ -183,16 +244,39 @@ def summary(config: TrainerConfig, trainer: Trainer) -> str:
 
 @contextmanager
 def _recorded(run: RunFolder, host: Host) -> Iterator[None]:
-    """Keep `run.json` true: running, then finished by the run itself, or failed with the reason."""
-    run.update_state(status="running", reason=None, created=now(), seconds=None)
+    """Keep `run.json` true where a run does not end by itself: stopped or failed, with the reason."""
     try:
         yield
     except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt)
+        stopped = isinstance(error, KeyboardInterrupt | StoppedError)
         reason = str(error) if isinstance(error, VertebraError) else f"{type(error).__name__}: {error}"
-        run.update_state(status="stopped" if stopped else "failed", reason="interrupted" if stopped else reason)
+        with suppress(RunError):  # the disk may be what failed
+            run.update_state(status="stopped" if stopped else "failed", reason=reason)
         host.notify("run_failed", error=error)
+        if isinstance(error, StoppedError):
+            raise StoppedError(f"{error} Go on with: vertebra resume '{run.path}'") from None
         raise
+
+
+def _anchored(config: RunConfig) -> RunConfig:
+    """Return the configuration with absolute paths, so that the run can be resumed from anywhere."""
+
+    def absolute(path: str | None) -> str | None:
+        return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
+
+    backbone = replace(config.backbone, path=absolute(config.backbone.path))
+    tasks = tuple(replace(one, data=replace(one.data, path=absolute(one.data.path))) for one in config.tasks)
+    return replace(config, backbone=backbone, tasks=tasks)
+
+
+def _refuse_changes(run: RunFolder, key: str) -> None:
+    """Refuse to go on with a run that would become another one half way."""
+    before = run.read_state().get("key", key)
+    if before != key:
+        raise RunError(
+            f"The run in '{run.path}' cannot go on: its data, its backbone, or the active plugins are not what they were "
+            f"(key {before[:12]}, now {key[:12]}). Start a new run."
+        )
 
 
 @contextmanager
@@ -228,18 +312,23 @@ def _too_long_notes(prepared: Prepared) -> list[str]:
 
 
 def _describe(
-    run: RunFolder, config: RunConfig, prepared: Prepared, backbone: Backbone, notes: Sequence[str], host: Host
+    run: RunFolder,
+    key: str,
+    config: RunConfig,
+    prepared: Prepared,
+    backbone: Backbone,
+    notes: Sequence[str],
+    host: Host,
 ) -> None:
     """Write what the run is made of, before it starts."""
-    plugins = active_plugins(host)
     about = asdict(backbone.info)
     about.pop("notes"), about.pop("context")
     run.update_state(
-        key=run_key(config, [prepared.splits.fingerprint], backbone.info.fingerprint, plugins),
+        key=key,
         tasks=[choice.name for choice in config.tasks],
         backbone=about,
         notes=list(notes),
-        plugins=plugins,
+        plugins=active_plugins(host),
     )
     policy = config.tasks[0].data.too_long
     run.write_json(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from vertebra.errors import RunError
 
@@ -27,8 +30,8 @@ class RunFolder:
     def create(cls, path: Path) -> RunFolder:
         """Make a new folder for a run; `RunError` where something is there already."""
         path = Path(path).expanduser()
-        if (path / "run.json").exists():
-            raise RunError(f"'{path}' already holds a run. Choose another place with hydra.run.dir=FOLDER.")
+        run = cls(path)
+        run.refuse_if_taken()
         if path.exists() and not path.is_dir():
             raise RunError(
                 f"'{path}' is a file; the run needs a folder. Choose another place with hydra.run.dir=FOLDER."
@@ -37,7 +40,35 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"Cannot make the run folder '{path}': {error.strerror}.") from error
-        return cls(path)
+        return run
+
+    def refuse_if_taken(self) -> None:
+        """Raise `RunError` where a run is in the folder already."""
+        if (self.path / "run.json").exists():
+            raise RunError(
+                f"'{self.path}' already holds a run. Go on with it: vertebra resume '{self.path}'; "
+                "or choose another place with hydra.run.dir=FOLDER."
+            )
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed had not finished writing."""
+        for left in list(self.path.rglob(".*.tmp")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from working in the folder; the lock goes with its process, however that ends."""
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise RunError(f"Another process is working in '{self.path}'.") from None
+        except OSError as error:
+            raise RunError(f"Cannot write in the run folder '{self.path}': {error.strerror or error}.") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
@@ -47,7 +78,7 @@ class RunFolder:
             raise RunError(f"There is no run folder '{folder.path}'.")
         state = folder.read_state()
         if not folder.model.is_dir():
-            raise RunError(f"The run in '{folder.path}' has no model: its status is '{state['status']}'.")
+            raise RunError(f"The run in '{folder.path}' has no model: its status is '{state.get('status')}'.")
         return folder
 
     @property
@@ -65,9 +96,12 @@ class RunFolder:
         state = self.read_json("run.json")
         if not isinstance(state, dict) or not isinstance(state.get("format"), int):
             raise RunError(f"'{self.path}' is not a run folder of vertebra: its run.json has no format version.")
-        if state["format"] > FORMAT:
+        if state["format"] != FORMAT:
+            advice = (
+                "Upgrade vertebra." if state["format"] > FORMAT else "Use the version that made it, or run it again."
+            )
             raise RunError(
-                f"The run in '{self.path}' has format {state['format']}; this version reads up to {FORMAT}. Upgrade vertebra."
+                f"The run in '{self.path}' has format {state['format']}; this version reads {FORMAT}. {advice}"
             )
         return state
 
@@ -83,7 +117,9 @@ class RunFolder:
             return json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"'{self.path}' is not a whole run folder: it has no {name}.") from None
-        except ValueError as error:
+        except UnicodeDecodeError:
+            raise RunError(f"'{file}' is not JSON: it is no text.") from None
+        except (ValueError, RecursionError) as error:
             raise RunError(f"'{file}' is not JSON: {error}.") from None
 
     def write_json(self, name: str, content: Any) -> None:
@@ -96,7 +132,7 @@ class RunFolder:
             document = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"'{self.path}' is not a whole run folder: it has no config.yaml.") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise RunError(f"'{self.path / 'config.yaml'}' cannot be read: {str(error).splitlines()[0]}.") from None
         if not isinstance(document, dict):
             raise RunError(f"'{self.path / 'config.yaml'}' is not a run's configuration.")
@@ -123,8 +159,11 @@ class RunFolder:
 
     def append_line(self, name: str, line: Mapping[str, Any]) -> None:
         """Add a line to a JSONL file."""
-        with (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        try:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise RunError(f"Cannot write '{self.path / name}': {error.strerror or error}.") from error
 
 
 def now() -> str:

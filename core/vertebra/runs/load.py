@@ -6,15 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from vertebra.config.document import from_document
 from vertebra.config.schema import BackboneConfig, GPUConfig, RunConfig
 from vertebra.data.encode import encode_split
-from vertebra.engine.backbone import load_backbone
+from vertebra.engine.backbone import Attention
 from vertebra.engine.checkpoints import is_whole
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import combine, predict_parts
+from vertebra.engine.loading import load_backbone
 from vertebra.engine.model import TaskModel
 from vertebra.errors import RunError
 from vertebra.host.manager import Host, create_host
@@ -73,15 +74,12 @@ def load(run: Path | str, *, device: str = "auto", host: Host | None = None) -> 
     config = from_document(folder.read_config(), host)
     if not is_whole(folder.model):
         raise RunError(f"The model in '{folder.model}' is damaged: its files do not fit their hashes in manifest.json.")
-    about = folder.read_state()["backbone"]
-    choice = config.tasks[0]
-    task = load_task(choice, host)
-    task.restore(folder.read_json("model/tasks.json")[task.name])
+    task = restore_task(config, folder, host)
     saved = BackboneConfig(
         name="hf",
         path=str(folder.model / "backbone"),
         init="pretrained",
-        attention=about["attention"],
+        attention=saved_attention(folder),
         packing=config.backbone.packing,
         dtype=config.backbone.dtype,
         context=config.backbone.context,
@@ -92,3 +90,27 @@ def load(run: Path | str, *, device: str = "auto", host: Host | None = None) -> 
     gpu = GPUConfig(device=device, precision=config.gpu.precision)  # type: ignore[arg-type]  # checked below
     devices = set_up(gpu)
     return LoadedRun(folder, config, task, model.to(devices.accelerator.device).eval(), devices)
+
+
+def restore_task(config: RunConfig, folder: RunFolder, host: Host) -> Task:
+    """Make the task of a run with what it learnt; `RunError` where the folder does not hold that."""
+    if len(config.tasks) != 1:
+        raise RunError(f"The run in '{folder.path}' names {len(config.tasks)} tasks; this version reads runs of one.")
+    task = load_task(config.tasks[0], host)
+    try:
+        task.restore(folder.read_json("model/tasks.json")[task.name])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"'{folder.model / 'tasks.json'}' does not hold what task '{task.name}' learnt: "
+            "it is damaged, or of another version of the task."
+        ) from error
+    return task
+
+
+def saved_attention(folder: RunFolder) -> Attention:
+    """Return how the run's backbone was trained to attend."""
+    about = folder.read_state().get("backbone")
+    attention: Attention | None = about.get("attention") if isinstance(about, dict) else None
+    if attention is None or attention not in get_args(Attention):
+        raise RunError(f"'{folder.path / 'run.json'}' does not say how the backbone attends: it has {attention!r}.")
+    return attention

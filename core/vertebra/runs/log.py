@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from vertebra.engine.events import EvaluationEnd, StepEnd
 from vertebra.host.hookspecs import hookimpl
+from vertebra.report.read import read_lines
 from vertebra.runs.folder import RunFolder
 
 
 class RunLog:
-    """Writes `log.jsonl` every `every` steps, and `evaluations.jsonl`."""
+    """Writes `log.jsonl` every `every` steps, and `evaluations.jsonl`; no times, so that equal runs have equal logs."""
 
     def __init__(self, run: RunFolder, every: int) -> None:
         self.run = run
         self.every = every
+
+    def rewind(self, step: int) -> None:
+        """Take back what was written after a step, to go on from there."""
+        for name in ("log.jsonl", "evaluations.jsonl"):
+            self.run.write_lines(name, [line for line in read_lines(self.run, name) if _stays(line, step)])
 
     @hookimpl
     def step_ended(self, step: StepEnd) -> None:
@@ -27,7 +36,6 @@ class RunLog:
                 "loss": step.loss,
                 "learning_rate": step.learning_rate,
                 "gradient_norm": step.gradient_norm,
-                "tokens_per_second": round(step.tokens / step.seconds, 1),
             },
         )
 
@@ -45,3 +53,8 @@ class RunLog:
                 "best": evaluation.best,
             },
         )
+
+
+def _stays(line: Mapping[str, Any], step: int) -> bool:
+    """Whether a line was written up to this step, and not by the last evaluation, which comes once more."""
+    return line["step"] <= step and line.get("split") != "test"

@@ -7,13 +7,14 @@ model/tasks.json     for each task what its `fit` learnt
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_model
 
-from vertebra.engine.backbone import quiet_bars
+from vertebra.engine.loading import quiet_bars
 from vertebra.engine.model import TaskModel
 from vertebra.errors import RunError
 from vertebra.runs.folder import RunFolder
@@ -29,6 +30,7 @@ def save_model_folder(run: RunFolder, model: TaskModel, tasks: Mapping[str, Task
         RunFolder(folder).write_json("tasks.json", {name: task.state() for name, task in tasks.items()})
         save_backbone(model, folder / "backbone")
 
+    shutil.rmtree(run.model, ignore_errors=True)  # of a run that was stopped right here
     write_folder(run.model, fill)
 
 

@@ -72,6 +72,11 @@ class TokenClassification(Task):
         self.labels = sort_labels(chain.from_iterable(self.tags(row) for row in rows))
         if not self.labels:
             raise DataError("The training rows have no tags: there is nothing to learn.")
+        if len(self.labels) == 1:
+            raise DataError(
+                f"Every word of the training rows has the tag '{self.labels[0]}': there is nothing to learn. Is "
+                "data.columns.tags the right column? Has data.limit left out the others?"
+            )
         self.by_character = all(len(word) == 1 for row in rows for word in row["tokens"])
 
     def state(self) -> dict[str, Any]:

@@ -1,0 +1,29 @@
+"""`vertebra resume`: go on with a run that was stopped, killed, or failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vertebra.cli.parser import Parser
+from vertebra.errors import RunError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `vertebra resume` with these arguments."""
+    parser = Parser(
+        "vertebra resume",
+        description="Go on with a run from its newest checkpoint, by its own saved configuration, in its own folder.",
+    )
+    parser.add_argument("run", metavar="RUN_DIR", help="the folder of the run")
+    arguments, others = parser.parse_known_args(list(argv))
+    if others:
+        raise RunError(
+            f"'{others[0]}': a run is resumed with the settings that it began with. "
+            "For others, start a new run: vertebra train …"
+        )
+
+    from vertebra.cli.train import print_run
+    from vertebra.runs.execute import resume
+
+    print_run(resume(arguments.run).folder)
+    return 0

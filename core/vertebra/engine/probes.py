@@ -1,0 +1,91 @@
+"""What a family of models can do is tried on the model itself, not believed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from vertebra.config.schema import BackboneConfig
+from vertebra.engine.attention import PACKED, UnsupportedAttentionError
+from vertebra.engine.backbone import Attention, Packing, run_packed, run_padded
+from vertebra.engine.packing import pack
+from vertebra.errors import BackboneError
+from vertebra.tasks.features import Features
+
+
+def choose_packing(
+    model: PreTrainedModel, config: BackboneConfig, attention: Attention
+) -> tuple[Packing, tuple[str, ...]]:
+    """Try packing on the model itself; where its outputs change, use padded batches, with a note that says why.
+
+    Sets the model's attention to match. `BackboneError` where the configuration insists on packing that fails.
+    """
+    if config.packing == "padded":
+        return "padded", ()
+    plain = model.config._attn_implementation
+    try:
+        if not model._can_set_attn_implementation():
+            raise UnsupportedAttentionError("its attention cannot be replaced")
+        model.set_attn_implementation(PACKED)
+        if _packed_equals_alone(model, plain, attention):
+            model.set_attn_implementation(PACKED)
+            return "packed", ()
+        reason = "its outputs differ when sequences are packed"
+    except (UnsupportedAttentionError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+    if model.config._attn_implementation != plain:
+        model.set_attn_implementation(plain)
+    family = model.config.model_type
+    if config.packing == "packed":
+        raise BackboneError(
+            f"backbone.packing=packed does not work for the family '{family}': {reason}. Use padded or auto."
+        )
+    return "padded", (f"padded batches, because packing was not verified for '{family}' ({reason})",)
+
+
+@torch.no_grad()
+def _packed_equals_alone(model: PreTrainedModel, plain: str, attention: Attention) -> bool:
+    """Compare a packed stream with each of its sequences run alone by transformers' own attention."""
+    features = [_probe(model, length) for length in (9, 5, 5, 1)]
+    hidden_TD = run_packed(model, pack(features, lambda _: None), attention)
+    model.set_attn_implementation(plain)
+    alone_TD = torch.cat([run_padded(model, pack([one], lambda _: None), attention) for one in features])
+    tolerance = 1e-4 if hidden_TD.dtype == torch.float32 else 5e-2
+    scale = alone_TD.float().abs().max().clamp(min=1.0)
+    return bool((hidden_TD - alone_TD).float().abs().max() <= tolerance * scale)
+
+
+def require_bidirectional(model: PreTrainedModel, packing: Packing, name: str) -> None:
+    """Raise `BackboneError` where bidirectional attention does not let a token see those behind it."""
+    if not _sees_ahead(model, packing, "bidirectional"):
+        raise BackboneError(
+            f"Backbone '{name}' (family '{model.config.model_type}') cannot attend in both directions. "
+            "Use backbone.attention=causal."
+        )
+
+
+def require_causal(model: PreTrainedModel, packing: Packing, name: str) -> None:
+    """Raise `BackboneError` where causal attention lets a token see those behind it: the model is no decoder."""
+    if _sees_ahead(model, packing, "causal"):
+        raise BackboneError(
+            f"Backbone '{name}' (family '{model.config.model_type}') is no causal decoder: its tokens see those behind "
+            "them. Choose a decoder, such as one of the families gpt2, llama or qwen3."
+        )
+
+
+@torch.no_grad()
+def _sees_ahead(model: PreTrainedModel, packing: Packing, attention: Attention) -> bool:
+    """Change the last token of a sequence: does the first hidden state move?"""
+    run = run_packed if packing == "packed" else run_padded
+    first = _probe(model, 8)
+    changed = Features(first.input_ids.copy())
+    changed.input_ids[-1] = (changed.input_ids[-1] + 1) % model.get_input_embeddings().num_embeddings
+    before, after = (run(model, pack([one], lambda _: None), attention)[0] for one in (first, changed))
+    return bool(((before - after).abs() > 1e-6 * before.abs().max()).any())
+
+
+def _probe(model: PreTrainedModel, length: int) -> Features:
+    vocabulary = model.get_input_embeddings().num_embeddings
+    place = np.arange(length, dtype=np.int32)
+    return Features((7 * place * place + 3 * length) % vocabulary)

@@ -1,0 +1,314 @@
+"""A run that was killed at any moment and resumed ends as the uninterrupted one, bit by bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vertebra.cli.main import main
+
+RUN = [
+    "task=ner",
+    "gpu=cpu",
+    "gpu.threads=1",
+    "gpu.token_budget=60",  # several pieces a step
+    "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
+    "data.limit=60",
+    "trainer.batch_size=12",
+    "trainer.epochs=2",
+    "trainer.learning_rate=1e-2",
+    "trainer.evaluate_every=3",
+    "trainer.checkpoint_every=2",
+    "trainer.patience=3",
+    "trainer.log_every=1",
+    "trainer.trackers=[]",
+]
+
+# A process that has imported everything once, and forks one for each command that it reads: imports take far longer than
+# these runs. A forked process can kill itself at the n-th of the moments that can be told apart in a run.
+SPAWNER = """
+import json, os, signal, sys, traceback
+import vertebra.runs.execute as execute
+from vertebra.cli import resume, train
+from vertebra.cli.main import main
+from vertebra.config import compose
+from vertebra.engine import checkpoints, trainer
+from vertebra.engine.model import TaskModel
+
+passed, kill_at = 0, 0
+
+def moment():
+    global passed
+    passed += 1
+    if passed == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def watch(owner, name):
+    inner = getattr(owner, name)
+    def outer(*args, **kwargs):
+        moment()
+        result = inner(*args, **kwargs)
+        moment()
+        return result
+    setattr(owner, name, outer)
+
+watch(TaskModel, "forward")                # pieces of steps, and batches of evaluations
+watch(checkpoints, "_hash")                # half way through the writing of a checkpoint
+watch(checkpoints, "_flush")
+watch(checkpoints.Checkpoints, "forget")
+watch(trainer.Trainer, "_clipped_norm")
+watch(execute, "write_results")
+watch(execute, "save_model_folder")
+
+for line in sys.stdin:
+    command = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        kill_at = command["kill_at"]
+        said = os.open(command["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        try:
+            code = main(command["arguments"])
+            print("moments", passed)
+        except BaseException:
+            traceback.print_exc()
+            code = 99
+        sys.stdout.flush()
+        os._exit(code)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(status, flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and all that it said."""
+
+    returncode: int
+    output: str
+
+
+class Spawner:
+    """Runs the command line in processes of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.output = folder / "output"
+        command = [sys.executable, "-c", SPAWNER]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __call__(self, *arguments: str, kill_at: int = 0) -> Done:
+        """Run `vertebra ARGUMENTS`; `kill_at` > 0 kills it at that moment."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.output.unlink(missing_ok=True)
+        command = {"arguments": arguments, "kill_at": kill_at, "output": str(self.output)}
+        print(json.dumps(command), file=self.process.stdin, flush=True)
+        code = int(self.process.stdout.readline())
+        return Done(code, self.output.read_text(encoding="utf-8") if self.output.exists() else "")
+
+
+@pytest.fixture(scope="module")
+def vertebra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawner]:
+    """A quick way to run the command line in processes that may be killed."""
+    spawner = Spawner(tmp_path_factory.mktemp("spawner"))
+    yield spawner
+    assert spawner.process.stdin is not None and spawner.process.stdout is not None
+    spawner.process.stdin.close()
+    spawner.process.wait(timeout=30)
+    spawner.process.stdout.close()
+
+
+def fingerprint(folder: Path) -> dict[str, Any]:
+    """Return the hashes of all that must not differ."""
+    files = ["model/backbone/model.safetensors", "model/heads.safetensors", "log.jsonl", "evaluations.jsonl"]
+    files += ["metrics.json", "predictions.jsonl", "intervals.json"]
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
+    state = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert state["status"] == "finished"
+    return {**hashes, "weights": state["weights"], "key": state["key"]}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, vertebra: Spawner) -> tuple[dict[str, Any], int]:
+    """The hashes of a run that nobody disturbed, and how many moments it had."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    done = vertebra("train", *RUN, f"hydra.run.dir={folder}")
+    assert done.returncode == 0, done.output
+    assert set(json.loads((folder / "run.json").read_text())["weights"]) == {"last", "best"}
+    return fingerprint(folder), int(done.output.split("moments")[-1])
+
+
+def check_kills(
+    vertebra: Spawner, kills: int, folder: Path, uninterrupted: tuple[dict[str, Any], int], per_run: int
+) -> None:
+    """Kill runs at random moments, several times each, resume them, and compare."""
+    expected, moments = uninterrupted
+    generator = random.Random(kills)
+    made = 0
+    while made < kills:
+        run = folder / f"run-{made}"
+        command = ["train", *RUN, f"hydra.run.dir={run}"]
+        for _ in range(min(per_run, kills - made)):
+            done = vertebra(*command, kill_at=generator.randint(1, moments))
+            if (run / "run.json").exists() and json.loads((run / "run.json").read_text())["status"] == "finished":
+                break
+            assert done.returncode == -signal.SIGKILL, done.output
+            made += 1
+            command = ["resume", str(run)]
+        if json.loads((run / "run.json").read_text())["status"] != "finished":
+            done = vertebra("resume", str(run))
+            assert done.returncode == 0, done.output
+        assert fingerprint(run) == expected
+        assert not (run / "checkpoints").exists()
+        assert not list(run.rglob("*.tmp"))
+        shutil.rmtree(run)
+
+
+@pytest.mark.timeout(900)
+def test_a_killed_run_ends_as_it_would_have(
+    vertebra: Spawner, tmp_path: Path, uninterrupted: tuple[dict[str, Any], int]
+) -> None:
+    check_kills(vertebra, 20, tmp_path, uninterrupted, per_run=5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_hundred_kills(vertebra: Spawner, tmp_path: Path, uninterrupted: tuple[dict[str, Any], int]) -> None:
+    check_kills(vertebra, 100, tmp_path, uninterrupted, per_run=4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_step_and_says_how_to_go_on(
+    number: signal.Signals, tmp_path: Path, uninterrupted: tuple[dict[str, Any], int]
+) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "vertebra", "train", *RUN, f"hydra.run.dir={run}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        deadline = time.monotonic() + 120
+        while not (run / "log.jsonl").exists() or not (run / "log.jsonl").read_text():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    state = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    if state["status"] != "finished":  # it may have been too fast for the signal
+        assert process.returncode == 130
+        assert f"vertebra resume '{run}'" in said.splitlines()[-1]
+        assert state["status"] == "stopped"
+        assert main(["resume", str(run)]) == 0
+    assert fingerprint(run) == uninterrupted[0]
+
+
+def test_what_cannot_be_resumed_is_refused(
+    vertebra: Spawner, tmp_path: Path, uninterrupted: tuple[dict[str, Any], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*arguments: str) -> str:
+        capsys.readouterr()
+        assert main(["resume", *arguments]) == 2
+        [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vertebra: ")]
+        return line
+
+    run = tmp_path / "run"
+    assert vertebra("train", *RUN, f"hydra.run.dir={run}", kill_at=uninterrupted[1] // 2).returncode == -signal.SIGKILL
+    assert "There is no run folder" in refused(str(tmp_path / "nowhere"))
+    assert "not a whole run folder" in refused(str(tmp_path))
+    assert "with the settings that it began with" in refused(str(run), "trainer.epochs=3")
+    state = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    for format_, advice in ((0, "run it again"), (2, "Upgrade")):
+        (run / "run.json").write_text(json.dumps({**state, "format": format_}), encoding="utf-8")
+        assert advice in refused(str(run))
+    (run / "run.json").write_text(json.dumps({**state, "key": "0" * 32}), encoding="utf-8")
+    assert "are not what they were" in refused(str(run))
+    (run / "run.json").write_text(json.dumps(state), encoding="utf-8")
+    assert main(["resume", str(run)]) == 0
+    assert fingerprint(run) == uninterrupted[0]
+    assert "is finished" in refused(str(run))
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    vertebra: Spawner, tmp_path: Path, uninterrupted: tuple[dict[str, Any], int]
+) -> None:
+    run = tmp_path / "run"
+    assert (
+        vertebra("train", *RUN, f"hydra.run.dir={run}", kill_at=uninterrupted[1] * 2 // 3).returncode == -signal.SIGKILL
+    )
+    newest = sorted((run / "checkpoints").glob("step-*"))[-1]
+    (newest / "optimizer.pt").write_bytes(b"broken")
+    assert main(["resume", str(run)]) == 0
+    assert fingerprint(run) == uninterrupted[0]
+
+
+def test_two_processes_on_one_folder(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "vertebra", "train", *RUN, f"hydra.run.dir={run}"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not (run / "log.jsonl").exists():
+            assert time.monotonic() < deadline and first.poll() is None
+            time.sleep(0.005)
+        first.send_signal(signal.SIGSTOP)
+        second = subprocess.run(
+            [sys.executable, "-m", "vertebra", "resume", str(run)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert second.returncode == 2
+        assert "Another process is working" in second.stderr
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(timeout=120) == 0
+    finally:
+        first.kill()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs file size limits of Unix")
+def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_resumable(
+    tmp_path: Path, uninterrupted: tuple[dict[str, Any], int]
+) -> None:
+    run = tmp_path / "run"
+    # Weights of this model are over 2 MB, optimizer states over 4 MB; logs stay far below.
+    code = (
+        "import resource, signal, sys\n"
+        "from vertebra.engine.checkpoints import Checkpoints\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "inner, saved = Checkpoints.save, []\n"
+        "def save(self, *args):\n"
+        "    saved.append(1)\n"
+        "    if len(saved) == 3:\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
+        "    return inner(self, *args)\n"
+        "Checkpoints.save = save\n"
+        "from vertebra.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", *RUN, f"hydra.run.dir={run}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Cannot write" in done.stderr and "Traceback" not in done.stderr
+    assert json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "failed"
+    assert main(["resume", str(run)]) == 0
+    assert fingerprint(run) == uninterrupted[0]
