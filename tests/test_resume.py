@@ -71,6 +71,7 @@ watch(checkpoints, "_flush")
 watch(checkpoints.Checkpoints, "forget")
 watch(trainer.Trainer, "_clipped_norm")
 watch(execute, "write_results")
+watch(execute, "write_report")
 watch(execute, "save_model_folder")
 
 for line in sys.stdin:

@@ -37,7 +37,6 @@ def main(argv: Sequence[str]) -> int:
     if arguments.output is not None:
         refuse_output(arguments.output, arguments.run)
 
-    from vertebra.data.encode import encode_split
     from vertebra.engine.evaluate import evaluate
     from vertebra.host.manager import create_host
     from vertebra.report.screen import print_scores
@@ -52,14 +51,7 @@ def main(argv: Sequence[str]) -> int:
     splits = _rows(run, arguments, host)
     evaluations = []
     for split, rows in splits.items():
-        features = encode_split(
-            run.task,
-            rows,
-            run.model.backbone.tokenizer,
-            context=run.model.backbone.info.context,
-            too_long=run.config.tasks[0].data.too_long,
-            title=f"encoding {split}",
-        ).features
+        features = run.encode(rows, f"encoding {split}")
         evaluations.append(evaluate(run.model, run.task, split, rows, features, metrics, run.devices))
     folder = run.folder
     if arguments.output is not None:

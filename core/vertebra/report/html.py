@@ -26,21 +26,21 @@ SMALL_MATRIX = 12
 """Labels of a confusion matrix that still fit with their names written across."""
 
 
-def write_report(folder: RunFolder | Path, host: Host) -> Path:
-    """Write `report.html` into a run folder and return its path.
+def write_report(folder: RunFolder | Path, host: Host, ending: Mapping[str, Any] | None = None) -> Path:
+    """Write `report.html` into a run folder and return its path; `ending` is what `run.json` will say besides.
 
     A file that the run did not write leaves its section out. Sections from plugins stand at the end, in the order of
     their names, each under its summary (or name) as a heading; one that fails is named instead.
     """
     run = RunFolder(folder) if isinstance(folder, Path) else folder
-    run.write_text("report.html", render(run, host))
+    run.write_text("report.html", render(run, host, ending or {}))
     return run.path / "report.html"
 
 
-def render(run: RunFolder, host: Host) -> str:
+def render(run: RunFolder, host: Host, ending: Mapping[str, Any]) -> str:
     """Return the page of a run."""
     name = run.path.resolve().name
-    state = read_json(run, "run.json")
+    state = {**read_json(run, "run.json"), **ending}
     config = read_config(run)
     scores = score_rows(read_json(run, "metrics.json"), read_json(run, "intervals.json"))
     data = read_json(run, "data.json")

@@ -137,9 +137,9 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
     prepared = Prepared(task, metrics, splits, encode(task, choice, splits, backbone))
     model = build_model(backbone, task, config, host).to(devices.accelerator.device)
     settled = replace(config, trainer=settle(config.trainer, backbone.info), gpu=devices.config)
-    run.write_config(to_document(settled))
     key = run_key(settled, [splits.fingerprint], backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
+    run.write_config(to_document(settled))
     notes = (*backbone.info.notes, *splits.notes, *unseen_labels(task, splits.rows), *_too_long_notes(prepared))
     _describe(run, key, settled, prepared, backbone, notes, host)
 
@@ -194,8 +194,10 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
     write_results(run, prepared.task, metrics, splits.rows, evaluations)
     seconds = time.perf_counter() - began
     weights = checkpoints.hashes(trainer.progress.best_step)
-    run.update_state(status="finished", seconds=round(seconds, 1), weights=weights)
-    write_report(run, host)
+    ending = {"status": "finished", "seconds": round(seconds, 1), "weights": weights}
+    # Until the status says so the run can be resumed, so everything else comes first.
+    write_report(run, host, ending)
+    run.update_state(**ending)
     checkpoints.clear()
     end = RunEnd(run.path, scores, seconds)
     host.notify("run_ended", run=end)

@@ -9,8 +9,14 @@ from vertebra.config.document import to_document
 from vertebra.config.schema import RunConfig
 from vertebra.host.manager import Host
 
-WITHOUT_EFFECT = (("trainer", "trackers"), ("trainer", "log_every"), ("trainer", "keep_checkpoints"))
-"""Settings that cannot change a result."""
+WITHOUT_EFFECT = (
+    ("trainer", "trackers"),
+    ("trainer", "log_every"),
+    ("trainer", "keep_checkpoints"),
+    ("trainer", "checkpoint_every"),
+    ("backbone", "path"),
+)
+"""Settings that cannot change a result; what is at a path counts, by its fingerprint, and not where it is."""
 
 
 def run_key(config: RunConfig, data_fingerprints: list[str], backbone_fingerprint: str, plugins: dict[str, str]) -> str:

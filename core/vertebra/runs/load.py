@@ -22,6 +22,7 @@ from vertebra.host.manager import Host, create_host
 from vertebra.runs.folder import RunFolder
 from vertebra.runs.saved import load_heads
 from vertebra.runs.tasks import load_task
+from vertebra.tasks.features import Features
 from vertebra.tasks.task import Row, Task
 
 CHUNK = 256
@@ -46,15 +47,19 @@ class LoadedRun:
         """Yield each row with its prediction, some rows at a time: memory does not grow with their number."""
         rows = (self._row(given, number) for number, given in enumerate(inputs, start=1))
         while chunk := list(islice(rows, CHUNK)):
-            features = encode_split(
-                self.task,
-                chunk,
-                self.model.backbone.tokenizer,
-                context=self.model.backbone.info.context,
-                too_long=self.config.tasks[0].data.too_long,
-            ).features
-            parts = list(predict_parts(self.model, self.task, features, self.devices))
+            parts = list(predict_parts(self.model, self.task, self.encode(chunk), self.devices))
             yield from zip(chunk, combine(self.task, chunk, parts), strict=True)
+
+    def encode(self, rows: Sequence[Row], title: str = "encoding") -> list[Features]:
+        """Return the features of rows, cut to the context as in training."""
+        return encode_split(
+            self.task,
+            rows,
+            self.model.backbone.tokenizer,
+            context=self.model.backbone.info.context,
+            too_long=self.config.tasks[0].data.too_long,
+            title=title,
+        ).features
 
     def _row(self, given: str | Row, number: int) -> Row:
         row = self.task.row_from_text(given) if isinstance(given, str) else dict(given)
