@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import tiny_models as tiny
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vertebra.config.schema import BackboneConfig
-from vertebra.engine.attention import PACKED
+from vertebra.engine.attention import PACKED, Options, attend
 from vertebra.engine.backbone import Attention, run_packed, run_padded
+from vertebra.engine.dropout import keep_mask
 from vertebra.engine.loading import checkpoint_activations
 from vertebra.engine.packing import PackedBatch, cut, pack
 from vertebra.engine.probes import choose_packing, require_bidirectional
@@ -102,6 +104,60 @@ def test_causal_looks_back_only_and_bidirectional_both_ways(family: str) -> None
             assert torch.equal(one[:5], other[:5]) == (attention == "causal")
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_may_differ_by_sequence_and_by_layer(family: str) -> None:
+    model, batch = tiny.model(family), batch_of([20, 12, 12, 7, 3, 1])
+    model.set_attn_implementation(PACKED)
+    looks_back = (True, False, True, False, True, False)
+    with torch.no_grad():
+        causal, both = (run_packed(model, batch, attention) for attention in ATTENTIONS)
+        mixed = run_packed(model, replace(batch, causal=looks_back), "bidirectional")
+        starts = batch.cu_seqlens.tolist()
+        for number, one in enumerate(looks_back):
+            part = slice(starts[number], starts[number + 1])
+            torch.testing.assert_close(mixed[part], (causal if one else both)[part], rtol=1e-5, atol=1e-5)
+        layered = model(
+            input_ids=batch.input_ids_T[None],
+            position_ids=batch.position_ids_T[None],
+            use_cache=False,
+            packed=batch,
+            causal=(True, False),
+        ).last_hidden_state[0]
+    assert not torch.allclose(layered, causal, atol=1e-3) and not torch.allclose(layered, both, atol=1e-3)
+
+
+@pytest.mark.parametrize("heads", [4, 2])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("window", [None, 5])
+def test_attention_with_dropout_is_right_on_average(heads: int, causal: bool, window: int | None) -> None:
+    torch.manual_seed(0)
+    batch = batch_of([14, 9, 9, 2])
+    shapes = (4, heads, heads)
+    query, key, value = (torch.randn(batch.n_tokens, count, 8).requires_grad_() for count in shapes)
+    expected = attend(query, key, value, batch, Options(causal=causal, window=window))
+    total = sum(
+        attend(query, key, value, batch, Options(dropout=0.2, causal=causal, window=window)) for _ in range(4000)
+    )
+    torch.testing.assert_close(total / 4000, expected, rtol=0, atol=0.06)
+    few = attend(query, key, value, batch, Options(dropout=1e-9, causal=causal, window=window))
+    torch.testing.assert_close(few, expected, rtol=1e-5, atol=1e-5)
+    given = torch.randn_like(expected)
+    for found, wanted in zip(
+        torch.autograd.grad(few, (query, key, value), given),
+        torch.autograd.grad(expected, (query, key, value), given),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@given(st.floats(0.001, 0.999))
+def test_masks_keep_the_share_that_they_should(dropout: float) -> None:
+    mask = keep_mask(torch.empty(40_001), dropout)
+    kept = mask != 0
+    assert abs(float(kept.float().mean()) - (1 - dropout)) < 0.02
+    assert mask[kept].numel() == 0 or float(mask[kept][0]) == pytest.approx(1 / (1 - dropout), rel=0.02)
+
+
 @pytest.mark.parametrize(("family", "reason"), [("gemma2", "softcap"), ("gptj", "replaced"), ("bloom", "replaced")])
 def test_a_family_that_does_not_pack_runs_padded_and_says_so(family: str, reason: str) -> None:
     model = tiny.model(family)
@@ -137,7 +193,8 @@ def test_a_stream_holds_every_token_once(lengths: list[int]) -> None:
         part = slice(starts[number], starts[number + 1])
         assert batch.input_ids_T[part].tolist() == one.input_ids.tolist()
         assert batch.position_ids_T[part].tolist() == list(range(len(one)))
-    assert sum(length * count for length, count in batch.groups()) == sum(lengths)
+    rows_T1 = torch.arange(sum(lengths))[:, None]
+    assert torch.equal(batch.groups.collect(batch.groups.spread(rows_T1)), rows_T1)
     assert sorted(one.example for one in batch.features) == list(range(len(lengths)))
 
 

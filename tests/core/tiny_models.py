@@ -17,6 +17,7 @@ from transformers import (
     MistralConfig,
     PretrainedConfig,
     PreTrainedModel,
+    Qwen2Config,
     Qwen3Config,
 )
 
@@ -44,6 +45,7 @@ def config(family: str) -> PretrainedConfig:
     made: dict[str, PretrainedConfig] = {
         "gpt2": GPT2Config(**GPT2_SHAPE, **NO_DROPOUT, **SPECIAL),
         "llama": LlamaConfig(**GQA),
+        "qwen2": Qwen2Config(**GQA),
         "qwen3": Qwen3Config(**GQA, head_dim=8),
         "mistral": MistralConfig(**GQA, sliding_window=6),
         "gpt_neox": GPTNeoXConfig(**{k: v for k, v in GQA.items() if k != "num_key_value_heads"}),

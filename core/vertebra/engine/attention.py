@@ -2,17 +2,25 @@
 
 Registered once with transformers under the name `vertebra_packed`, so that models run with their own modules untouched.
 The batch arrives as the keyword argument `packed`, which models hand through to their attention layers.
+
+Letters: T tokens in the stream, R places in its groups' rectangles, n sequences of a group, L tokens of its longest, H query
+heads, G key-value heads, d their width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from vertebra.engine.dropout import keep_mask
+from vertebra.engine.groups import Group
 from vertebra.engine.packing import PackedBatch
 
 PACKED = "vertebra_packed"
@@ -20,6 +28,20 @@ PACKED = "vertebra_packed"
 
 class UnsupportedAttentionError(Exception):
     """A layer asks for something that packed attention does not compute; its family runs padded instead."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a layer asks of its attention."""
+
+    scale: float | None = None
+    """What scores are multiplied with; by default 1/√d."""
+    dropout: float = 0.0
+    """The share of attention weights that is dropped."""
+    causal: bool = True
+    """Whether a token sees only those before it and itself; `PackedBatch.causal` overrides it for single sequences."""
+    window: int | None = None
+    """How far a token sees: causal, this many tokens, itself included; bidirectional, this many to either side."""
 
 
 def packed_attention(
@@ -31,13 +53,14 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     packed: PackedBatch | None = None,
-    causal: bool = True,
+    causal: bool | tuple[bool, ...] = True,
     sliding_window: int | None = None,
     **other: Any,
 ) -> tuple[Tensor, None]:
-    """Attend within each sequence of the stream; sequences of equal length are computed together.
+    """Attend within each sequence of the stream, as transformers calls it.
 
-    `query` is (1, H, T, d), `key` and `value` (1, G, T, d) with G key-value heads; the result is (1, T, H, d).
+    `query` is (1, H, T, d), `key` and `value` (1, G, T, d) with G key-value heads; the result is (1, T, H, d). `causal`
+    may say it for each layer.
     """
     if packed is None:
         raise UnsupportedAttentionError(
@@ -46,53 +69,152 @@ def packed_attention(
     for name in ("softcap", "s_aux", "position_bias"):
         if other.get(name) is not None:
             raise UnsupportedAttentionError(f"{type(module).__name__} uses '{name}'")
-    # bf16 attention kernels for the CPU are several times slower on short sequences than fp32 ones.
-    dtype = torch.float32 if query.device.type == "cpu" else query.dtype
-    sizes = [length * count for length, count in packed.groups()]
-    queries, keys, values = (torch.split(tensor[0].transpose(0, 1).to(dtype), sizes) for tensor in (query, key, value))
-    outputs = [
-        _equal_lengths(*parts, length, scaling, dropout, causal, sliding_window)
-        for parts, (length, _) in zip(zip(queries, keys, values, strict=True), packed.groups(), strict=True)
-    ]
-    return torch.cat(outputs).to(query.dtype).unsqueeze(0), None
+    if isinstance(causal, tuple):
+        assert isinstance(module.layer_idx, int)
+        causal = causal[module.layer_idx]
+    options = Options(scaling, dropout, causal, sliding_window)
+    query_THd, key_TGd, value_TGd = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    return attend(query_THd, key_TGd, value_TGd, packed, options).unsqueeze(0), None
 
 
-def _equal_lengths(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    length: int,
-    scaling: float | None,
-    dropout: float,
-    causal: bool,
-    sliding_window: int | None,
-) -> Tensor:
-    """Attend within sequences of one `length`: (n·length, heads, d) in, the same out."""
-    q, k, v = (tensor.view(-1, length, *tensor.shape[1:]).transpose(1, 2) for tensor in (query, key, value))
-    mask = None
-    if sliding_window is not None and length > sliding_window:
-        mask = _window_mask(length, sliding_window, causal, query.device)
-    out = F.scaled_dot_product_attention(
-        q,
-        k,
-        v,
+def attend(query_THd: Tensor, key_TGd: Tensor, value_TGd: Tensor, packed: PackedBatch, options: Options) -> Tensor:
+    """Return (T, H, d), each token's attention over its own sequence, in the query's type."""
+    inputs = (query_THd, key_TGd, value_TGd)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
+        out_THd: Tensor = _Attention.apply(*inputs, packed, options)  # type: ignore[no-untyped-call]
+        return out_THd
+    groups = packed.groups
+    spread = [groups.spread(tensor) for tensor in inputs]
+    out_RHd = torch.empty_like(spread[0], memory_format=torch.contiguous_format)
+    for group in groups.members:
+        _put(out_RHd, group, _attend_group([_take(tensor, group) for tensor in spread], group, packed, options))
+    return groups.collect(out_RHd)
+
+
+class _Attention(torch.autograd.Function):
+    """Attention group by group. Each group has an autograd graph of its own, so that whatever kernel computes it also says
+    its gradient; what joins the groups is written into one buffer, forwards and backwards.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        *tensors, packed, options = inputs
+        spread = [packed.groups.spread(tensor) for tensor in tensors]
+        out_RHd = torch.empty_like(spread[0], memory_format=torch.contiguous_format)
+        ctx.groups, ctx.graphs = packed.groups, []
+        ctx.shapes = [(tensor.shape[1:], tensor.dtype) for tensor in tensors]
+        for group in packed.groups.members:
+            leaves = [_take(tensor, group).detach().requires_grad_() for tensor in spread]
+            with torch.enable_grad():
+                out_nHLd = _attend_group(leaves, group, packed, options)
+            _put(out_RHd, group, out_nHLd.detach())
+            ctx.graphs.append((leaves, out_nHLd))
+        collected: Tensor = packed.groups.collect(out_RHd)
+        return collected
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_THd: Tensor) -> Any:
+        spread = ctx.groups.spread(gradient_THd)
+        if ctx.groups.padding is not None:  # what padding attends to counts for nothing
+            spread.index_fill_(0, ctx.groups.padding, 0)
+        gradients = [spread.new_empty((len(spread), *shape), dtype=dtype) for shape, dtype in ctx.shapes]
+        for group, (leaves, out_nHLd) in zip(ctx.groups.members, ctx.graphs, strict=True):
+            parts = torch.autograd.grad(out_nHLd, leaves, _take(spread, group))
+            for gradient, part in zip(gradients, parts, strict=True):
+                _put(gradient, group, part)
+        ctx.graphs = None
+        return *(ctx.groups.collect(gradient) for gradient in gradients), None, None
+
+
+def _take(tensor_RHd: Tensor, group: Group) -> Tensor:
+    """Return a group's rectangle as (n, H, L, d).
+
+    bf16 attention kernels for the CPU are several times slower on short sequences than fp32 ones.
+    """
+    dtype = torch.float32 if tensor_RHd.device.type == "cpu" else tensor_RHd.dtype
+    part_nLHd = tensor_RHd[group.places].view(group.count, group.longest, *tensor_RHd.shape[1:])
+    return part_nLHd.transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
+
+
+def _put(tensor_RHd: Tensor, group: Group, part_nHLd: Tensor) -> None:
+    """Write a group's rectangle to its place."""
+    place_nLHd = tensor_RHd[group.places].view(group.count, group.longest, *tensor_RHd.shape[1:])
+    place_nLHd.copy_(part_nHLd.transpose(1, 2))
+
+
+def _attend_group(heads: Sequence[Tensor], group: Group, packed: PackedBatch, options: Options) -> Tensor:
+    query_nHLd, key_nGLd, value_nGLd = heads
+    causal, mask = _what_is_seen(group, packed, options, query_nHLd.device)
+    if options.dropout and query_nHLd.device.type == "cpu":
+        return _attend_with_dropout(query_nHLd, key_nGLd, value_nGLd, causal, mask, options)
+    return F.scaled_dot_product_attention(
+        query_nHLd,
+        key_nGLd,
+        value_nGLd,
         attn_mask=mask,
-        dropout_p=dropout,
-        is_causal=causal and mask is None,
-        scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
+        dropout_p=options.dropout,
+        is_causal=causal,
+        scale=options.scale,
+        enable_gqa=query_nHLd.shape[1] != key_nGLd.shape[1],
     )
-    return out.transpose(1, 2).flatten(0, 1)
 
 
-def _window_mask(length: int, window: int, causal: bool, device: torch.device) -> Tensor:
-    """Return (length, length), true where a query may look.
+def _attend_with_dropout(
+    query_nHLd: Tensor, key_nGLd: Tensor, value_nGLd: Tensor, causal: bool, mask: Tensor | None, options: Options
+) -> Tensor:
+    """Attention written out: torch has no kernel for the CPU that drops weights."""
+    heads, groups, length = query_nHLd.shape[1], key_nGLd.shape[1], query_nHLd.shape[2]
+    if heads != groups:
+        key_nGLd, value_nGLd = (one.repeat_interleave(heads // groups, dim=1) for one in (key_nGLd, value_nGLd))
+    if causal:
+        mask = _reach(length, causal, None, query_nHLd.device)
+    bias = (
+        query_nHLd.new_zeros(1, 1, 1)
+        if mask is None
+        else query_nHLd.new_zeros(mask.shape).masked_fill_(~mask, -torch.inf)
+    )
+    scale = query_nHLd.shape[-1] ** -0.5 if options.scale is None else options.scale
+    query, key, value = (one.flatten(0, 1) for one in (query_nHLd, key_nGLd, value_nGLd))
+    bias = bias.expand(len(query_nHLd), heads, length, length).flatten(0, 1) if bias.ndim == 4 else bias
+    weights = torch.baddbmm(bias, query, key.transpose(-1, -2), alpha=scale).softmax(dim=-1)
+    return (weights * keep_mask(weights, options.dropout) @ value).view_as(query_nHLd)
+
+
+def _what_is_seen(
+    group: Group, packed: PackedBatch, options: Options, device: torch.device
+) -> tuple[bool, Tensor | None]:
+    """Return whether the kernel's own causal mask says all, and else a mask, true where a query may look.
+
+    A causal token sees no padding, which stands behind it. What padding sees is without effect, but must not be nothing.
+    """
+    causal = {options.causal} if packed.causal is None else set(packed.causal[group.sequences])
+    window = options.window if options.window is not None and group.longest > options.window else None
+    if causal == {True} and window is None:
+        return True, None
+    if causal == {False} and window is None:
+        return False, None if group.is_padding is None else ~group.is_padding[:, None, None, :]
+    reach = {one: _reach(group.longest, one, window, device) for one in causal}
+    if len(reach) == 1:
+        [mask] = reach.values()
+    else:
+        assert packed.causal is not None
+        mask = torch.stack([reach[one] for one in packed.causal[group.sequences]])[:, None]
+    if group.is_padding is not None:
+        mask = (mask & ~group.is_padding[:, None, None, :]) | group.is_padding[:, None, :, None]
+    return False, mask
+
+
+def _reach(length: int, causal: bool, window: int | None, device: torch.device) -> Tensor:
+    """Return (L, L), true where a query may look in a sequence of this length.
 
     As in transformers: causal, the last `window` tokens, itself included; bidirectional, `window` tokens to either side.
     """
-    place = torch.arange(length, device=device)
-    distance = place[:, None] - place[None, :]
-    return (distance < window) & (distance >= 0) if causal else distance.abs() <= window
+    place_L = torch.arange(length, device=device)
+    distance_LL = place_L[:, None] - place_L[None, :]
+    if causal:
+        return (distance_LL >= 0) & (distance_LL < (length if window is None else window))
+    return distance_LL.abs() <= (length if window is None else window)
 
 
 AttentionInterface.register(PACKED, packed_attention)

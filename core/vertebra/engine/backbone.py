@@ -5,6 +5,8 @@ Letters: T tokens in the packed stream, N sequences, D hidden width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,10 +14,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from vertebra.engine.blocks.kernels import Kernels, PlainKernels, PrepackedKernels
+from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.packing import PackedBatch
 
 Attention = Literal["causal", "bidirectional"]
 Packing = Literal["packed", "padded"]
+Layers = Literal["written out", "transformers"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class BackboneInfo:
     init: Literal["pretrained", "random"]
     attention: Attention
     packing: Packing
+    layers: Layers
+    """Whose code computes them on the CPU."""
     context: int
     fingerprint: str
     """A hash of configuration, tokenizer and, where they are pretrained, weights."""
@@ -41,6 +48,7 @@ class Backbone(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.info = info
+        self._kernels: Kernels | None = None
 
     @property
     def width(self) -> int:
@@ -49,8 +57,43 @@ class Backbone(nn.Module):
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Return the hidden states (T, D) of the last layer, in the stream's order."""
-        run = run_packed if self.info.packing == "packed" else run_padded
-        return run(self.model, batch, self.info.attention)
+        if self.info.packing == "padded":
+            return run_padded(self.model, batch, self.info.attention)
+        if self.info.layers == "written out" and batch.input_ids_T.device.type == "cpu":
+            hidden_TD = run_written_out(self.model, batch, self.info.attention, self._kernels)
+            if hidden_TD is not None:
+                return hidden_TD
+        return run_packed(self.model, batch, self.info.attention)
+
+    @contextmanager
+    def prepacked(self) -> Iterator[None]:
+        """Prepare the weights for inference on the CPU; while this lasts they must not change."""
+        on_cpu = next(self.model.parameters()).device.type == "cpu"
+        dtype = _dtype(self.model)
+        if on_cpu and not torch.is_grad_enabled() and PrepackedKernels.are_available(dtype):
+            self._kernels = PrepackedKernels(dtype)
+        try:
+            yield
+        finally:
+            self._kernels = None
+
+
+def run_written_out(
+    model: PreTrainedModel, batch: PackedBatch, attention: Attention, kernels: Kernels | None = None
+) -> Tensor | None:
+    """Run the stream through layers written out for speed: (T, D), or None where they do not stand for this model's own."""
+    forward = find_pass(model)
+    if forward is None:
+        return None
+    kernels = kernels or PlainKernels(_dtype(model))
+    causal = (attention == "causal",) * model.config.num_hidden_layers
+    with torch.autocast("cpu", enabled=False):
+        return forward(model, batch, causal, kernels)
+
+
+def _dtype(model: PreTrainedModel) -> torch.dtype:
+    """Return the type in which matrices are multiplied here and now."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else model.dtype
 
 
 def run_packed(model: PreTrainedModel, batch: PackedBatch, attention: Attention) -> Tensor:

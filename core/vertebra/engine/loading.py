@@ -26,7 +26,7 @@ from transformers.utils import logging
 from vertebra.config.schema import BackboneConfig
 from vertebra.data.files import listed
 from vertebra.engine.backbone import Attention, Backbone, BackboneInfo
-from vertebra.engine.probes import choose_packing, require_bidirectional, require_causal
+from vertebra.engine.probes import choose_layers, choose_packing, require_bidirectional, require_causal
 from vertebra.engine.sources import BackboneSource
 from vertebra.errors import BackboneError
 from vertebra.host.manager import Host
@@ -76,16 +76,19 @@ def load_backbone(config: BackboneConfig, host: Host, *, prefer: Attention = "ca
         require_bidirectional(model, packing, config.name)
     else:
         require_causal(model, packing, config.name)
+    layers, note = choose_layers(model, packing, attention)
     if config.gradient_checkpointing:
         checkpoint_activations(model)
     if init == "random":
         notes = ("random weights", *notes)
+    notes = (*notes, *note)
     info = BackboneInfo(
         name=config.name,
         parameters=sum(p.numel() for p in model.parameters()),
         init=init,
         attention=attention,
         packing=packing,
+        layers=layers,
         context=context_length(config, model_config),
         fingerprint=_fingerprint(model_config, tokenizer, model if init == "pretrained" else None),
         notes=notes,

@@ -5,14 +5,15 @@ Letters: T tokens in the stream, N sequences in it, P positions that the head re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vertebra.engine.groups import Groups, group_sequences
 from vertebra.tasks.features import Features
 
 
@@ -35,6 +36,8 @@ class PackedBatch:
     """What the task's `collate` made of the targets."""
     features: tuple[Features, ...]
     """The sequences themselves, in the stream's order."""
+    causal: tuple[bool, ...] | None = None
+    """For each sequence whether its tokens see only those before them; None where all follow the backbone."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -49,10 +52,10 @@ class PackedBatch:
         """How many targets the loss is the mean of."""
         return sum(one.n_targets for one in self.features)
 
-    def groups(self) -> Iterator[tuple[int, int]]:
-        """Yield (length, count) of each run of sequences of equal length, in the stream's order."""
-        for length, run in groupby(self.lengths):
-            yield length, sum(1 for _ in run)
+    @cached_property
+    def groups(self) -> Groups:
+        """What attention computes together, in the stream's order."""
+        return group_sequences(self.lengths, self.input_ids_T.device)
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """Return the batch with its tensors on `device`."""

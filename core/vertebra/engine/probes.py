@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.attention import PACKED, UnsupportedAttentionError
-from vertebra.engine.backbone import Attention, Packing, run_packed, run_padded
+from vertebra.engine.backbone import Attention, Layers, Packing, run_packed, run_padded, run_written_out
 from vertebra.engine.packing import pack
 from vertebra.errors import BackboneError
 from vertebra.tasks.features import Features
@@ -45,15 +46,34 @@ def choose_packing(
 
 
 @torch.no_grad()
+def choose_layers(model: PreTrainedModel, packing: Packing, attention: Attention) -> tuple[Layers, tuple[str, ...]]:
+    """Use the layers written out here where they give what the model's own layers give; where they do not, say so."""
+    if packing == "padded":
+        return "transformers", ()
+    batch = pack([_probe(model, length) for length in (9, 5, 5, 1)], lambda _: None)
+    hidden_TD = run_written_out(model, batch, attention)
+    if hidden_TD is None:
+        return "transformers", ()
+    if _are_equal(hidden_TD, run_packed(model, batch, attention)):
+        return "written out", ()
+    family = model.config.model_type
+    return "transformers", (f"transformers' own layers, because the faster ones were not verified for '{family}'",)
+
+
+@torch.no_grad()
 def _packed_equals_alone(model: PreTrainedModel, plain: str, attention: Attention) -> bool:
     """Compare a packed stream with each of its sequences run alone by transformers' own attention."""
     features = [_probe(model, length) for length in (9, 5, 5, 1)]
     hidden_TD = run_packed(model, pack(features, lambda _: None), attention)
     model.set_attn_implementation(plain)
     alone_TD = torch.cat([run_padded(model, pack([one], lambda _: None), attention) for one in features])
-    tolerance = 1e-4 if hidden_TD.dtype == torch.float32 else 5e-2
-    scale = alone_TD.float().abs().max().clamp(min=1.0)
-    return bool((hidden_TD - alone_TD).float().abs().max() <= tolerance * scale)
+    return _are_equal(hidden_TD, alone_TD)
+
+
+def _are_equal(found: Tensor, expected: Tensor) -> bool:
+    tolerance = 1e-4 if found.dtype == torch.float32 else 5e-2
+    scale = expected.float().abs().max().clamp(min=1.0)
+    return bool((found - expected).float().abs().max() <= tolerance * scale)
 
 
 def require_bidirectional(model: PreTrainedModel, packing: Packing, name: str) -> None:

@@ -1,0 +1,85 @@
+"""The forward pass of Llama (Touvron and others, 2023) and of the families that differ from it by a norm or a window.
+
+Letters: T tokens in the stream, D hidden width, H query heads, G key-value heads, d their width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import LlamaModel, MistralModel, Qwen2Model, Qwen3Model
+from transformers.activations import SiLUActivation
+from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRMSNorm
+from transformers.models.mistral.modeling_mistral import MistralAttention, MistralRMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention, Qwen2RMSNorm
+from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention, Qwen3RMSNorm
+
+from vertebra.engine.attention import Options, attend
+from vertebra.engine.blocks.functions import gated_silu, rms_norm, rotate
+from vertebra.engine.blocks.kernels import Kernels
+from vertebra.engine.packing import PackedBatch
+
+_FAMILIES = {
+    LlamaModel: (LlamaAttention, LlamaRMSNorm),
+    MistralModel: (MistralAttention, MistralRMSNorm),
+    Qwen2Model: (Qwen2Attention, Qwen2RMSNorm),
+    Qwen3Model: (Qwen3Attention, Qwen3RMSNorm),
+}
+
+
+def is_plain(model: Any) -> bool:
+    """Whether every part is the one that this pass stands for: an adapter inside, or another activation, is not."""
+    if type(model) not in _FAMILIES:
+        return False
+    attention, norm = _FAMILIES[type(model)]
+    return all(
+        type(layer.self_attn) is attention
+        and type(layer.input_layernorm) is type(layer.post_attention_layernorm) is norm
+        and all(type(getattr(layer.self_attn, name)) is nn.Linear for name in ("q_proj", "k_proj", "v_proj", "o_proj"))
+        and all(type(getattr(layer.mlp, name)) is nn.Linear for name in ("gate_proj", "up_proj", "down_proj"))
+        and type(layer.mlp.act_fn) is SiLUActivation
+        for layer in model.layers
+    )
+
+
+def forward(model: Any, batch: PackedBatch, causal: tuple[bool, ...], kernels: Kernels) -> Tensor:
+    """Return the hidden states (T, D) of the last layer, in the stream's order."""
+    x_TD = model.embed_tokens(batch.input_ids_T)
+    cos_1Td, sin_1Td = model.rotary_emb(x_TD, batch.position_ids_T.unsqueeze(0))
+    angles = cos_1Td.squeeze(0), sin_1Td.squeeze(0)
+    for layer, looks_back in zip(model.layers, causal, strict=True):
+        normed_TD = _norm(layer.input_layernorm, x_TD)
+        x_TD = x_TD + _attention(layer.self_attn, normed_TD, batch, angles, looks_back, kernels)
+        normed_TD = _norm(layer.post_attention_layernorm, x_TD)
+        x_TD = x_TD + _feed_forward(layer.mlp, normed_TD, kernels)
+    return _norm(model.norm, x_TD)
+
+
+def _norm(norm: Any, x: Tensor) -> Tensor:
+    return rms_norm(x, norm.weight, norm.variance_epsilon)
+
+
+def _attention(
+    layer: Any,
+    normed_TD: Tensor,
+    batch: PackedBatch,
+    angles: tuple[Tensor, Tensor],
+    causal: bool,
+    kernels: Kernels,
+) -> Tensor:
+    query_THd, key_TGd, value_TGd = (
+        kernels.linear(projection, normed_TD).view(len(normed_TD), -1, layer.head_dim)
+        for projection in (layer.q_proj, layer.k_proj, layer.v_proj)
+    )
+    if hasattr(layer, "q_norm"):
+        query_THd, key_TGd = _norm(layer.q_norm, query_THd), _norm(layer.k_norm, key_TGd)
+    window = layer.sliding_window if hasattr(layer, "sliding_window") else getattr(layer.config, "sliding_window", None)
+    options = Options(layer.scaling, layer.attention_dropout if layer.training else 0.0, causal, window)
+    seen_THd = attend(rotate(query_THd, *angles), rotate(key_TGd, *angles), value_TGd, batch, options)
+    return kernels.linear(layer.o_proj, seen_THd.flatten(1))
+
+
+def _feed_forward(layer: Any, normed_TD: Tensor, kernels: Kernels) -> Tensor:
+    gated_TO = gated_silu(kernels.linear(layer.gate_proj, normed_TD), kernels.linear(layer.up_proj, normed_TD))
+    return kernels.linear(layer.down_proj, gated_TO)

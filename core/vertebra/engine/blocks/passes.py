@@ -1,0 +1,31 @@
+"""Which models have a forward pass written out here, and when it may be taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from vertebra.engine.blocks import gpt2, llama
+from vertebra.engine.blocks.kernels import Kernels
+from vertebra.engine.packing import PackedBatch
+
+Pass = Callable[[PreTrainedModel, PackedBatch, tuple[bool, ...], Kernels], Tensor]
+
+
+def find_pass(model: PreTrainedModel) -> Pass | None:
+    """Return the pass that stands for this model's own, or None; asked each time, because plugins may change a model.
+
+    A pass calls no submodule of a layer, so it is not taken where hooks listen there, or where activations are
+    computed twice.
+    """
+    if any(map(_is_hooked, model.modules())):
+        return None
+    return next((family.forward for family in (gpt2, llama) if family.is_plain(model)), None)
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )

@@ -1,0 +1,154 @@
+"""Layers written out for speed give what transformers' own layers give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import tiny_models as tiny
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+
+from vertebra.engine.attention import PACKED
+from vertebra.engine.backbone import Attention, run_packed, run_padded, run_written_out
+from vertebra.engine.blocks.kernels import PrepackedKernels
+from vertebra.engine.blocks.passes import find_pass
+from vertebra.engine.loading import checkpoint_activations
+from vertebra.engine.packing import PackedBatch, pack
+from vertebra.engine.probes import choose_layers
+from vertebra.tasks.features import Features
+
+FAMILIES = ["gpt2", "llama", "mistral", "qwen2", "qwen3"]
+ATTENTIONS: list[Attention] = ["causal", "bidirectional"]
+
+
+def collate(features: Sequence[Features]) -> Tensor:
+    return torch.tensor([value for one in features for value in one.target])
+
+
+@pytest.fixture
+def batch() -> PackedBatch:
+    return pack(tiny.sequences([1, tiny.CONTEXT, 7, 7, 3, 1, 12, 20, 25]), collate)
+
+
+def packed_model(family: str) -> PreTrainedModel:
+    model = tiny.model(family)
+    model.set_attn_implementation(PACKED)
+    return model
+
+
+def loss_and_gradients(model: nn.Module, hidden_TD: Tensor, batch: PackedBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    assert batch.targets is not None
+    weights_D = torch.linspace(-1, 2, hidden_TD.shape[1]).sin()
+    loss = (hidden_TD.float() @ weights_D - batch.targets).square().mean()
+    model.zero_grad()
+    loss.backward()
+    return loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_loss_and_gradients(family: str, attention: Attention, batch: PackedBatch) -> None:
+    model = tiny.model(family)
+    padded_loss, padded = loss_and_gradients(model, run_padded(model, batch, attention), batch)
+    hidden_TD = run_written_out(model, batch, attention)
+    assert hidden_TD is not None
+    loss, gradients = loss_and_gradients(model, hidden_TD, batch)
+
+    torch.testing.assert_close(loss, padded_loss, rtol=1e-6, atol=1e-6)
+    assert gradients.keys() == padded.keys() and gradients
+    for name, gradient in gradients.items():
+        assert (gradient - padded[name]).norm() / padded[name].norm().clamp(min=1e-6) < 1e-5, name
+        assert gradient.stride() == dict(model.named_parameters())[name].stride(), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bf16_is_as_near_to_fp32_as_autocast_is(family: str, batch: PackedBatch) -> None:
+    model = packed_model(family)
+    exact_loss, exact = loss_and_gradients(model, run_packed(model, batch, "causal"), batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        own_TD, theirs_TD = run_written_out(model, batch, "causal"), run_packed(model, batch, "causal")
+    assert own_TD is not None
+    own_loss, own = loss_and_gradients(model, own_TD, batch)
+    _, theirs = loss_and_gradients(model, theirs_TD, batch)
+
+    torch.testing.assert_close(own_loss, exact_loss, rtol=1e-2, atol=0)
+    assert all(gradient.dtype == torch.float32 for gradient in own.values())
+
+    def distance(gradients: dict[str, Tensor]) -> float:
+        return float(sum((gradients[name] - exact[name]).square().sum() for name in exact))
+
+    assert distance(own) < 1.5 * distance(theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prepacked_weights_change_nothing(family: str, dtype: torch.dtype, batch: PackedBatch) -> None:
+    model = packed_model(family)
+    assert PrepackedKernels.are_available(dtype)
+    with torch.no_grad():
+        expected = run_packed(model, batch, "bidirectional")
+        found = run_written_out(model, batch, "bidirectional", PrepackedKernels(dtype))
+    assert found is not None
+    tolerance = 1e-5 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(found.float(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_dropout_drops_what_it_should() -> None:
+    settings = {"attn_pdrop": 0.3, "embd_pdrop": 0.3, "resid_pdrop": 0.3}
+    configuration = tiny.config("gpt2")
+    for name, rate in settings.items():
+        setattr(configuration, name, rate)
+    model = AutoModel.from_config(configuration, dtype=torch.float32).train()
+    batch = pack(tiny.sequences([9, 9, 4]), collate)
+    with torch.no_grad():
+        torch.manual_seed(1)
+        first, second = (run_written_out(model, batch, "causal") for _ in range(2))
+        torch.manual_seed(1)
+        again = run_written_out(model, batch, "causal")
+        still = run_written_out(model.eval(), batch, "causal")
+    assert first is not None and second is not None and again is not None and still is not None
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second) and not torch.equal(first, still)
+
+
+def test_what_a_plugin_changes_inside_is_heard(batch: PackedBatch) -> None:
+    model = packed_model("gpt2")
+    assert find_pass(model) is not None
+    heard: list[int] = []
+    handle = model.h[1].mlp.register_forward_hook(lambda *_: heard.append(1))
+    assert find_pass(model) is None
+    handle.remove()
+    assert find_pass(model) is not None
+    checkpoint_activations(model)
+    assert find_pass(model.train()) is None
+
+
+def test_adapters_run_through_transformers_own_layers() -> None:
+    class Adapted(nn.Linear):
+        """A layer that adds something of its own, as an adapter does."""
+
+    model = packed_model("llama")
+    assert find_pass(model) is not None
+    model.layers[1].self_attn.q_proj = Adapted(32, 32)
+    assert find_pass(model) is None
+
+
+@pytest.mark.parametrize(("family", "layers"), [("llama", "written out"), ("gpt_neox", "transformers")])
+def test_layers_are_chosen_by_family(family: str, layers: str) -> None:
+    assert choose_layers(packed_model(family), "packed", "causal") == (layers, ())
+    assert choose_layers(tiny.model(family), "padded", "causal") == ("transformers", ())
+
+
+def test_layers_that_differ_are_not_used_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vertebra.engine.blocks import llama
+
+    def wrong(*args: object) -> Tensor:
+        return 1.01 * correct(*args)  # type: ignore[arg-type]
+
+    correct = llama.forward
+    monkeypatch.setattr(llama, "forward", wrong)
+    layers, (note,) = choose_layers(packed_model("llama"), "packed", "causal")
+    assert layers == "transformers"
+    assert "not verified for 'llama'" in note
