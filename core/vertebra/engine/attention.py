@@ -11,8 +11,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
+from vertebra.engine.attention_varlen import attend_varlen
 from vertebra.engine.packing import PackedBatch
 
 PACKED = "vertebra_packed"
@@ -46,6 +47,8 @@ def packed_attention(
     for name in ("softcap", "s_aux", "position_bias"):
         if other.get(name) is not None:
             raise UnsupportedAttentionError(f"{type(module).__name__} uses '{name}'")
+    if (out := attend_varlen(query, key, value, packed, scaling, dropout, causal, sliding_window)) is not None:
+        return out, None
     # bf16 attention kernels for the CPU are several times slower on short sequences than fp32 ones.
     dtype = torch.float32 if query.device.type == "cpu" else query.dtype
     sizes = [length * count for length, count in packed.groups()]
@@ -95,6 +98,6 @@ def _window_mask(length: int, window: int, causal: bool, device: torch.device) -
     return (distance < window) & (distance >= 0) if causal else distance.abs() <= window
 
 
+# The batch says which tokens belong together. No mask function is registered: transformers would look for packed
+# sequences in the position ids before it called one, and on a GPU that waits for the device.
 AttentionInterface.register(PACKED, packed_attention)
-# The batch says which tokens belong together, so no mask is made.
-AttentionMaskInterface.register(PACKED, lambda *_, **__: None)
