@@ -115,7 +115,7 @@ SHORT = TrainerConfig(learning_rate=1e-3, epochs=2.0, warmup=0.1, batch_size=8)
 
 def gradients(trainer: Trainer) -> tuple[float, Tensor]:
     features = [one for example in trainer.plan.examples(0) for one in trainer.examples[example]]
-    loss = trainer._accumulate(0, features, sum(one.n_targets for one in features))
+    loss = float(trainer._accumulate(0, features, sum(one.n_targets for one in features)))
     return loss, torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from vertebra.engine.packing import PackedBatch
+from vertebra.engine.token_budget import is_out_of_memory
 
 Kernel = Callable[..., Any]
 
@@ -155,7 +156,9 @@ def _holds(kernel: Kernel, asked: Request) -> bool:
     try:
         right = _equals_plain(kernel, asked)
         reason = "its numbers are not those of plain attention"
-    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, ValueError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
         right, reason = False, str(error).partition("\n")[0]
     if not right:
         warnings.warn(

@@ -17,6 +17,7 @@ from vertebra.data.cache import Encoded, FeatureCache
 from vertebra.data.encode import encode_split
 from vertebra.data.load import Splits, load_splits, unseen_labels
 from vertebra.engine.backbone import Backbone
+from vertebra.engine.budget_measurement import measured_budget
 from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import Evaluation, evaluate
@@ -136,6 +137,8 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
     backbone = load_backbone(config.backbone, host, prefer=task.attention, seed=config.seed)
     prepared = Prepared(task, metrics, splits, encode(task, choice, splits, backbone))
     model = build_model(backbone, task, config, host).to(devices.accelerator.device)
+    if config.gpu.token_budget == "auto" and devices.accelerator.device.type == "cuda":
+        devices = devices.with_budget(measured_budget(model, task, prepared.encoded["train"].features, devices))
     settled = replace(config, trainer=settle(config.trainer, backbone.info), gpu=devices.config)
     key = run_key(settled, [splits.fingerprint], backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
