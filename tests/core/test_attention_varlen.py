@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vertebra.engine import attention_varlen
 from vertebra.engine.attention import PACKED
-from vertebra.engine.attention_varlen import attend_varlen, options
+from vertebra.engine.attention_varlen import attend_varlen, options, why_not
 from vertebra.engine.backbone import Attention, run_packed
 from vertebra.engine.loading import checkpoint_activations
 from vertebra.engine.packing import pack
@@ -250,3 +250,14 @@ def test_a_scale_that_the_kernel_cannot_apply_is_left_to_groups() -> None:
     assert options(kernels.torch_2_10, own) == {"is_causal": True}
     assert options(kernels.torch_2_10, other) is None
     assert options(kernels.torch_2_11, other) == {"window_size": (-1, 0), "scale": 1.0}
+
+
+def test_one_line_says_why_a_run_does_not_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    llama, gpt2 = tiny.config("llama"), tiny.config("gpt2")
+    monkeypatch.setattr(attention_varlen, "find_kernel", lambda: Kernels().torch_2_12)
+    assert why_not(llama, torch.bfloat16) is None and why_not(gpt2, torch.bfloat16) is None
+    assert "gpu.precision=bf16" in str(why_not(llama, torch.float32))
+    gpt2.attn_pdrop = 0.1
+    assert "no dropout (backbone.config={attn_pdrop: 0}" in str(why_not(gpt2, torch.bfloat16))
+    monkeypatch.setattr(attention_varlen, "find_kernel", lambda: None)
+    assert "has no varlen kernel" in str(why_not(llama, torch.bfloat16))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ def make_trainer(
     rows: Sequence[dict[str, Any]] | None = None,
     scores: Callable[[], float] | None = None,
     task: Task | None = None,
+    gpu: GPUConfig = GPUConfig(device="cpu", precision="fp32", threads=1),  # noqa: B008  # it is frozen
 ) -> Trainer:
     host = host or create_host()
     task, rows = task or Parity(), rows or rows_of(24)
@@ -87,7 +88,8 @@ def make_trainer(
     whole = TaskModel(Backbone(model, None, info), {task.name: task.build_head(32)})  # type: ignore[arg-type]
     features = [task.encode(row, None) for row in rows]  # type: ignore[arg-type]
     numbered = [Features(one.input_ids, one.target, one.positions, example=n) for n, one in enumerate(features)]  # type: ignore[union-attr]
-    devices = set_up(GPUConfig(device="cpu", precision="fp32", token_budget=budget, threads=1))
+    devices = set_up(replace(gpu, token_budget=budget))
+    whole.to(devices.accelerator.device)
 
     def measure() -> Evaluation:
         found = evaluate(whole, task, "valid", rows, numbered, [Accuracy()], devices)

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from transformers import PretrainedConfig
 
 from vertebra.engine.packing import PackedBatch
 from vertebra.engine.token_budget import is_out_of_memory
@@ -28,6 +29,8 @@ Kernel = Callable[..., Any]
 
 DEVICES = ("cuda",)
 DTYPES = (torch.float16, torch.bfloat16)
+DROPOUTS = ("attention_dropout", "attn_pdrop")
+"""What families call the share of attention weights that they drop in training."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,10 @@ def attend_varlen(
     failed when it was tried. The windows are those of transformers: causal, the last `window` tokens, itself included;
     bidirectional, `window` tokens to either side.
     """
-    dtype, kernel = _compute_dtype(query_1HTd), find_kernel()
-    if query_1HTd.device.type not in DEVICES or dtype not in DTYPES or dropout > 0 or kernel is None:
+    if query_1HTd.device.type not in DEVICES or dropout > 0:
         return None
-    if value_1GTd.shape != key_1GTd.shape:
+    dtype, kernel = _compute_dtype(query_1HTd), find_kernel()
+    if dtype not in DTYPES or kernel is None or value_1GTd.shape != key_1GTd.shape:
         return None
     _, heads, _, width = query_1HTd.shape
     if window is not None and max(packed.lengths) <= window:
@@ -85,6 +88,21 @@ def find_kernel() -> Kernel | None:
         return None
     kernel: Kernel = varlen_attn
     return kernel
+
+
+def why_not(config: PretrainedConfig, dtype: torch.dtype) -> str | None:
+    """Return one line that says why a model on a GPU, computing in `dtype`, does without the kernel; None if it does not."""
+    slower = "attention runs by groups of equal length, which is slower"
+    if dtype not in DTYPES:
+        return f"{slower}: the varlen kernel computes in bf16 and fp16 alone (gpu.precision=bf16)"
+    if find_kernel() is None:
+        return f"{slower}: torch {torch.__version__} has no varlen kernel (2.10 has)"
+    for name in DROPOUTS:
+        if getattr(config, name, None):
+            return (
+                f"in training {slower}: the varlen kernel has no dropout (backbone.config={{{name}: 0}} does without)"
+            )
+    return None
 
 
 def options(kernel: Kernel, asked: Request) -> dict[str, Any] | None:
