@@ -79,12 +79,14 @@ class TokenBudget:
                 piece = error.piece
             self._lower(piece, name)
             again()
-        if self.tokens < before:
-            self.tell(
-                f"Memory ran out: going on with {self.tokens} tokens a pass instead of {before}; "
-                "the batch size stays what it was."
-            )
+        self._say_if_lower_than(before)
         return result
+
+    def agree(self, smallest: Callable[[int], int]) -> None:
+        """Go on with the smallest budget of all processes, which `smallest` finds."""
+        before = self.tokens
+        self.tokens = smallest(before)
+        self._say_if_lower_than(before)
 
     def in_pieces(
         self,
@@ -107,6 +109,13 @@ class TokenBudget:
         while pieces:
             yield self.until_it_fits(compute_first, cut_anew, name)
             pieces.pop(0)
+
+    def _say_if_lower_than(self, before: int) -> None:
+        if self.tokens < before:
+            self.tell(
+                f"Memory ran out: going on with {self.tokens} tokens a pass instead of {before}; "
+                "the batch size stays what it was."
+            )
 
     def _lower(self, piece: Piece, name: Callable[[Piece], str]) -> None:
         if len(piece) == 1:

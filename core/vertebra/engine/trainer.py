@@ -285,7 +285,8 @@ class Trainer:
     def _save(self) -> None:
         self.readout.settle()
         self._saved = self.progress.step
-        self.devices.budget.tokens = self.progress.token_budget = self.devices.smallest(self.devices.budget.tokens)
+        self.devices.budget.agree(self.devices.smallest)
+        self.progress.token_budget = self.devices.budget.tokens
         if self.devices.accelerator.is_main_process:
             self._write()
         self.devices.accelerator.wait_for_everyone()
