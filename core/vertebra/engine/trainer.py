@@ -50,10 +50,8 @@ class Progress:
     @classmethod
     def read(cls, state: Mapping[str, Any]) -> Progress:
         """Return the progress in a checkpoint's state; `RunError` where there is none."""
-        score, counts = (
-            state.get("best_score"),
-            [state.get(name) for name in ("step", "best_step", "stale", "token_budget")],
-        )
+        score = state.get("best_score")
+        counts = [state.get(name) for name in ("step", "best_step", "stale", "token_budget")]
         whole = all(isinstance(count, int) and count >= 0 for count in counts)
         if not whole or not isinstance(score, float | int | None) or set(state) != set(asdict(cls())):
             raise RunError(f"The newest checkpoint is not one of this run: its state is {str(dict(state))[:80]}.")
