@@ -63,6 +63,8 @@ def play(observer: object, *, steps: int = 100, clock: Clock | None = None, fail
         if clock:
             clock.now += 1.0
         hook.step_ended(step=step(number))
+        if number == 20:
+            hook.note_added(note="with less at once")
         if number == 50:
             hook.evaluation_ended(evaluation=evaluation())
     if fails:
@@ -79,13 +81,14 @@ def test_plain_lines_come_every_ten_seconds_and_at_each_evaluation() -> None:
     assert [line.split()[1] for line in lines if line.endswith("left")] == [f"{n}/100" for n in range(10, 101, 10)]
     assert "step 10/100  loss 1.0000  4.0k tokens/s  1 min 30 s left" in lines
     assert "step 50  epoch 1.00  valid  entity_f1 62.91  precision 70.00  loss 0.2500  (best)" in lines
+    assert lines.count("note: with less at once") == 1
     assert lines[-1] == "finished in 2 min 05 s"
 
 
 def test_quick_steps_write_no_line_each() -> None:
     stream = io.StringIO()
     play(LineProgress(stream, clock=Clock()))
-    assert len(stream.getvalue().splitlines()) == 3  # start, evaluation, end
+    assert len(stream.getvalue().splitlines()) == 4  # start, note, evaluation, end
 
 
 def test_the_loss_shown_is_smooth() -> None:
@@ -116,6 +119,7 @@ def test_a_terminal_shows_a_bar_with_the_last_score(fails: bool) -> None:
     assert "100/100" in text
     assert "4.0k tokens/s" in text
     assert text.count("valid  entity_f1 62.91  precision 70.00") == 1  # the line above the bar
+    assert text.count("note: with less at once") == 1
     assert "\x1b[?25h" in text  # the cursor is back
 
 

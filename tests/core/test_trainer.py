@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from vertebra.engine.devices import set_up
 from vertebra.engine.evaluate import Evaluation, evaluate
 from vertebra.engine.model import TaskModel
 from vertebra.engine.packing import PackedBatch
-from vertebra.engine.probes import choose_packing
+from vertebra.engine.probes import choose_layers, choose_packing
 from vertebra.engine.trainer import Trainer
 from vertebra.errors import ConfigError, RunError
 from vertebra.host.hookspecs import hookimpl
@@ -77,17 +77,20 @@ def make_trainer(
     rows: Sequence[dict[str, Any]] | None = None,
     scores: Callable[[], float] | None = None,
     task: Task | None = None,
+    gpu: GPUConfig = GPUConfig(device="cpu", precision="fp32", threads=1),  # noqa: B008  # it is frozen
 ) -> Trainer:
     host = host or create_host()
     task, rows = task or Parity(), rows or rows_of(24)
     model = tiny.model(family)
     packed, notes = choose_packing(model, BackboneConfig(packing=packing), "causal")  # type: ignore[arg-type]
-    info = BackboneInfo(family, 0, "random", "causal", packed, tiny.CONTEXT, "", notes)
+    layers, _ = choose_layers(model, packed, "causal")
+    info = BackboneInfo(family, 0, "random", "causal", packed, layers, tiny.CONTEXT, "", notes)
     torch.manual_seed(0)
     whole = TaskModel(Backbone(model, None, info), {task.name: task.build_head(32)})  # type: ignore[arg-type]
     features = [task.encode(row, None) for row in rows]  # type: ignore[arg-type]
     numbered = [Features(one.input_ids, one.target, one.positions, example=n) for n, one in enumerate(features)]  # type: ignore[union-attr]
-    devices = set_up(GPUConfig(device="cpu", precision="fp32", token_budget=budget, threads=1))
+    devices = set_up(replace(gpu, token_budget=budget))
+    whole.to(devices.accelerator.device)
 
     def measure() -> Evaluation:
         found = evaluate(whole, task, "valid", rows, numbered, [Accuracy()], devices)
@@ -115,7 +118,7 @@ SHORT = TrainerConfig(learning_rate=1e-3, epochs=2.0, warmup=0.1, batch_size=8)
 
 def gradients(trainer: Trainer) -> tuple[float, Tensor]:
     features = [one for example in trainer.plan.examples(0) for one in trainer.examples[example]]
-    loss = trainer._accumulate(0, features, sum(one.n_targets for one in features))
+    loss = float(trainer._accumulate(0, features, sum(one.n_targets for one in features)))
     return loss, torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
 
 

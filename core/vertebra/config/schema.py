@@ -102,7 +102,10 @@ class GPUConfig(Strict):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the hardware computes it natively."""
     token_budget: Positive | Auto = "auto"
-    """At most this many tokens in one forward pass (a longer sequence passes alone)."""
+    """At most this many tokens in one forward pass (a longer sequence passes alone); halved where memory runs out.
+
+    auto: on a GPU what most of its memory holds, measured at the start; else 4096.
+    """
     threads: Positive | Auto = "auto"
     """CPU threads of each process; auto: the cores, shared among the processes."""
     deterministic: bool = False

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
+from vertebra.engine.attention_varlen import attend_varlen
 from vertebra.engine.dropout import keep_mask
 from vertebra.engine.groups import Group
 from vertebra.engine.packing import PackedBatch
@@ -72,6 +73,10 @@ def packed_attention(
     if isinstance(causal, tuple):
         assert isinstance(module.layer_idx, int)
         causal = causal[module.layer_idx]
+    if packed.causal is None:
+        out = attend_varlen(query, key, value, packed, scaling, dropout, causal, sliding_window)
+        if out is not None:
+            return out, None
     options = Options(scaling, dropout, causal, sliding_window)
     query_THd, key_TGd, value_TGd = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     return attend(query_THd, key_TGd, value_TGd, packed, options).unsqueeze(0), None
@@ -217,6 +222,6 @@ def _reach(length: int, causal: bool, window: int | None, device: torch.device) 
     return distance_LL.abs() <= (length if window is None else window)
 
 
+# The batch says which tokens belong together. No mask function is registered: transformers would look for packed
+# sequences in the position ids before it called one, and on a GPU that waits for the device.
 AttentionInterface.register(PACKED, packed_attention)
-# The batch says which tokens belong together, so no mask is made.
-AttentionMaskInterface.register(PACKED, lambda *_, **__: None)

@@ -12,6 +12,7 @@ from accelerate.utils import broadcast_object_list
 
 from vertebra.config.schema import GPUConfig
 from vertebra.engine.ranks import world_size
+from vertebra.engine.token_budget import TokenBudget
 from vertebra.errors import RunError
 
 
@@ -22,6 +23,8 @@ class Devices:
     accelerator: Accelerator
     config: GPUConfig
     """With every `auto` replaced."""
+    budget: TokenBudget
+    """How much is computed at once; less than `config` says where memory ran out."""
 
     def from_main(self, text: str) -> str:
         """Return what the main process passes here; every process must come here."""
@@ -38,11 +41,21 @@ class Devices:
         votes = self.accelerator.reduce(torch.tensor(float(one), device=self.accelerator.device), "sum")
         return float(votes) > 0
 
+    def smallest(self, one: int) -> int:
+        """Return the smallest number that any process passes here; every process must come here."""
+        if self.accelerator.num_processes == 1:
+            return one
+        return int(self.accelerator.gather(torch.tensor([one], device=self.accelerator.device)).min())
+
+    def with_budget(self, tokens: int) -> Devices:
+        """Return the same devices with another token budget."""
+        return replace(self, config=replace(self.config, token_budget=tokens), budget=TokenBudget(tokens))
+
     def __str__(self) -> str:
         device = self.accelerator.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {self.config.threads} threads"
         many = f", {self.accelerator.num_processes} processes" if self.accelerator.num_processes > 1 else ""
-        return f"{name}{many}, {self.config.precision}, {self.config.token_budget} tokens a pass"
+        return f"{name}{many}, {self.config.precision}, {self.budget.tokens} tokens a pass"
 
 
 def set_up(config: GPUConfig) -> Devices:
@@ -89,7 +102,7 @@ def set_up(config: GPUConfig) -> Devices:
         token_budget=budget,
         threads=threads,
     )
-    return Devices(accelerator, settled)
+    return Devices(accelerator, settled, TokenBudget(budget))
 
 
 def wanted_processes(config: GPUConfig) -> int:

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from torch import Tensor
 
 from vertebra.engine.devices import Devices
 from vertebra.engine.model import TaskModel
-from vertebra.engine.packing import cut, pack
+from vertebra.engine.packing import PackedBatch, pack
+from vertebra.engine.readout import arriving
 from vertebra.metrics.metric import Counts, Metric
 from vertebra.tasks.features import Features
 from vertebra.tasks.task import Row, Task
@@ -76,15 +78,21 @@ def evaluate(
 def predict_parts(model: TaskModel, task: Task, features: Sequence[Features], devices: Devices) -> Iterator[Part]:
     """Yield the prediction of each sequence, batches of like length one after the other."""
     model.eval()
-    padded = model.backbone.info.packing == "padded"
-    assert isinstance(devices.config.token_budget, int)
-    for piece in cut(features, devices.config.token_budget, padded=padded):
-        batch = pack(piece, task.collate).to(devices.accelerator.device)
+    device = devices.accelerator.device
+
+    def compute(piece: Sequence[Features]) -> tuple[PackedBatch, Tensor, Tensor]:
+        batch = pack(piece, task.collate).to(device)
         with devices.accelerator.autocast():
             outputs = model(batch, task.name)
-        loss = 0.0 if batch.targets is None or not batch.n_targets else float(task.loss(outputs, batch.targets))
-        for one, value in zip(batch.features, task.decode(outputs.cpu(), batch), strict=True):
-            yield Part(one.example, one.window, value, loss, one.n_targets)
+        if batch.targets is None or not batch.n_targets:
+            return batch, outputs, outputs.new_zeros(())
+        return batch, outputs, task.loss(outputs, batch.targets)
+
+    padded = model.backbone.info.packing == "padded"
+    results = devices.budget.in_pieces(features, compute, lambda piece: f"row {piece[0].example + 1}", padded=padded)
+    for batch, outputs, loss in arriving(results, late=device.type == "cuda"):
+        for one, value in zip(batch.features, task.decode(outputs, batch), strict=True):
+            yield Part(one.example, one.window, value, float(loss), one.n_targets)
 
 
 def combine(task: Task, rows: Sequence[Row], parts: Sequence[Part]) -> list[Any]:

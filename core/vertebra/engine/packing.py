@@ -59,8 +59,10 @@ class PackedBatch:
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """Return the batch with its tensors on `device`."""
+        # Only from pinned memory does a copy run beside the computation.
+        pinned = torch.device(device).type == "cuda"
         moved = {
-            name: value.to(device, non_blocking=True)
+            name: (value.pin_memory() if pinned else value).to(device, non_blocking=True)
             for name in ("input_ids_T", "position_ids_T", "cu_seqlens", "positions_P", "targets")
             if (value := getattr(self, name)) is not None
         }

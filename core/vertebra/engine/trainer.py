@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ from vertebra.engine.evaluate import Evaluation
 from vertebra.engine.events import EvaluationEnd, StepEnd
 from vertebra.engine.model import TaskModel
 from vertebra.engine.optimizers import parameter_groups
-from vertebra.engine.packing import PackedBatch, cut, pack
+from vertebra.engine.packing import cut, pack
 from vertebra.engine.plan import Plan, share
+from vertebra.engine.readout import Readout
+from vertebra.engine.token_budget import memory_for
 from vertebra.errors import ConfigError, RunError, StoppedError
 from vertebra.host.manager import Host
 from vertebra.names import unknown
@@ -41,11 +44,14 @@ class Progress:
     best_step: int = 0
     stale: int = 0
     """Evaluations since the best one."""
+    token_budget: int = 0
+    """Tokens of one pass, which are fewer where memory ran out."""
 
     @classmethod
     def read(cls, state: Mapping[str, Any]) -> Progress:
         """Return the progress in a checkpoint's state; `RunError` where there is none."""
-        score, counts = state.get("best_score"), [state.get(name) for name in ("step", "best_step", "stale")]
+        score = state.get("best_score")
+        counts = [state.get(name) for name in ("step", "best_step", "stale", "token_budget")]
         whole = all(isinstance(count, int) and count >= 0 for count in counts)
         if not whole or not isinstance(score, float | int | None) or set(state) != set(asdict(cls())):
             raise RunError(f"The newest checkpoint is not one of this run: its state is {str(dict(state))[:80]}.")
@@ -90,7 +96,10 @@ class Trainer:
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule: Callable[[int, int, int], float] = host.get("schedule", config.schedule).load()
         self.progress = Progress()
+        self.readout = Readout(late=devices.accelerator.device.type == "cuda")
+        self.devices.budget.tell = lambda note: self.notify("note_added", note=note)
         self._saved = 0
+        self._ended = 0.0
         self.metric = config.metric or task.metrics[0]
         if self.metric not in task.metrics:
             raise ConfigError(f"trainer.metric: {unknown('metric of this task', self.metric, task.metrics)}")
@@ -125,6 +134,7 @@ class Trainer:
         state = self.checkpoints.load_newest(self.model, self.optimizer)
         if state is not None:
             self.progress = Progress.read(state)
+            self.devices.budget.tokens = self.progress.token_budget
 
     # --- one step
 
@@ -138,65 +148,84 @@ class Trainer:
         n_targets = sum(one.n_targets for one in features)
         if n_targets == 0:
             raise RunError(f"Step {step + 1} has no targets: examples {self._ids(features)}.")
-        loss = self._accumulate(step, features, n_targets)
-        norm = self._clipped_norm()
+        loss, norm = self._accumulate(step, features, n_targets), self._clipped_norm()
+        self.readout.read([loss, norm], partial(self._require_finite_gradient, step, features))
+        self.behaviours.step_ending(model=self.model, optimizer=self.optimizer)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress.step += 1
+        rate, tokens = self.peak_rates[0] * factor, sum(map(len, features))
+        self.readout.read([loss, norm], partial(self._step_ended, self.progress.step, self.epoch, rate, tokens, began))
+        self.readout.step_queued()
+
+    def _step_ended(
+        self, step: int, epoch: float, rate: float, tokens: int, began: float, loss: float, norm: float
+    ) -> None:
+        # Where numbers come late, the step before ended while this one had already begun.
+        now = time.perf_counter()
+        seconds, self._ended = now - max(began, self._ended), now
+        self.notify("step_ended", step=StepEnd(step, epoch, loss, rate, norm, tokens, seconds))
+
+    def _accumulate(self, step: int, features: Sequence[Features], n_targets: int) -> Tensor:
+        """Add up the gradients of this process's pieces, then those of all processes; return the step's loss.
+
+        Where memory runs out, the gradients are made again from smaller pieces.
+        """
+        accelerator = self.devices.accelerator
+        self.model.train()
+        mine = share(features, accelerator.num_processes, accelerator.process_index)
+        total = self.devices.budget.until_it_fits(
+            lambda: self._add_up_pieces(step, mine, n_targets),
+            again=lambda: self.optimizer.zero_grad(set_to_none=True),
+            name=self._ids,
+        )
+        if accelerator.num_processes > 1:
+            total = accelerator.reduce(total, "sum")
+            self._add_up_gradients()
+        return total
+
+    def _add_up_pieces(self, step: int, features: Sequence[Features], n_targets: int) -> Tensor:
+        total = torch.zeros((), device=self.devices.accelerator.device)
+        padded = self.model.backbone.info.packing == "padded"
+        for number, piece in enumerate(cut(features, self.devices.budget.tokens, padded=padded)):
+            torch.manual_seed(_seed(self.seed, step, self.devices.accelerator.process_index, number))
+            if any(one.n_targets for one in piece):
+                with memory_for(piece):
+                    total += self._add_piece(step, piece, n_targets)
+        return total
+
+    def _add_piece(self, step: int, piece: Sequence[Features], n_targets: int) -> Tensor:
+        """Add the gradients of one piece; return its part of the step's loss."""
+        accelerator = self.devices.accelerator
+        batch = pack(piece, self.task.collate).to(accelerator.device)
+        self.behaviours.forward_starting(model=self.model, batch=batch)
+
+        def compute_loss() -> Tensor:
+            with accelerator.autocast():
+                outputs = self.model(batch, self.task.name)
+            assert batch.targets is not None
+            return self.task.loss(outputs, batch.targets) * (batch.n_targets / n_targets)
+
+        loss = compute_loss()
+        self.behaviours.backward_starting(model=self.model, batch=batch, loss=loss)
+        self.readout.read([loss], partial(self._require_finite_loss, step, piece))
+        accelerator.backward(loss)
+        self.behaviours.backward_ended(model=self.model, batch=batch, compute_loss=compute_loss)
+        return loss.detach()
+
+    def _require_finite_loss(self, step: int, piece: Sequence[Features], loss: float) -> None:
+        if not np.isfinite(loss):
+            raise RunError(
+                f"The loss of step {step + 1} is not finite; examples {self._ids(piece)}. "
+                "Look at these with `vertebra inspect`, lower trainer.learning_rate, or use gpu.precision=fp32."
+            )
+
+    def _require_finite_gradient(self, step: int, features: Sequence[Features], loss: float, norm: float) -> None:
         if not np.isfinite(norm):
             raise RunError(
                 f"The gradient of step {step + 1} is not finite (loss {loss:.4g}); examples {self._ids(features)}. "
                 "Lower trainer.learning_rate, or use gpu.precision=fp32."
             )
-        self.behaviours.step_ending(model=self.model, optimizer=self.optimizer)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.progress.step += 1
-        self.notify(
-            "step_ended",
-            step=StepEnd(
-                step=self.progress.step,
-                epoch=self.epoch,
-                loss=loss,
-                learning_rate=self.peak_rates[0] * factor,
-                gradient_norm=norm,
-                tokens=sum(map(len, features)),
-                seconds=time.perf_counter() - began,
-            ),
-        )
-
-    def _accumulate(self, step: int, features: Sequence[Features], n_targets: int) -> float:
-        """Add up the gradients of this process's pieces, then those of all processes; return the step's loss."""
-        accelerator = self.devices.accelerator
-        self.model.train()
-        total = torch.zeros((), device=accelerator.device)
-        assert isinstance(self.devices.config.token_budget, int)
-        mine = share(features, accelerator.num_processes, accelerator.process_index)
-        pieces = cut(mine, self.devices.config.token_budget, padded=self.model.backbone.info.packing == "padded")
-        for number, piece in enumerate(pieces):
-            torch.manual_seed(_seed(self.seed, step, accelerator.process_index, number))
-            batch = pack(piece, self.task.collate).to(accelerator.device)
-            if batch.n_targets == 0:
-                continue
-            self.behaviours.forward_starting(model=self.model, batch=batch)
-
-            def compute_loss(batch: PackedBatch = batch) -> Tensor:
-                with accelerator.autocast():
-                    outputs = self.model(batch, self.task.name)
-                assert batch.targets is not None
-                return self.task.loss(outputs, batch.targets) * (batch.n_targets / n_targets)
-
-            loss = compute_loss()
-            self.behaviours.backward_starting(model=self.model, batch=batch, loss=loss)
-            if not torch.isfinite(loss):
-                raise RunError(
-                    f"The loss of step {step + 1} is not finite; examples {self._ids(piece)}. "
-                    "Look at these with `vertebra inspect`, lower trainer.learning_rate, or use gpu.precision=fp32."
-                )
-            accelerator.backward(loss)
-            self.behaviours.backward_ended(model=self.model, batch=batch, compute_loss=compute_loss)
-            total += loss.detach()
-        if accelerator.num_processes > 1:
-            total = accelerator.reduce(total, "sum")
-            self._add_up_gradients()
-        return float(total)
 
     def _add_up_gradients(self) -> None:
         """Add the gradients of all processes: once a step, so that processes with unequal numbers of pieces never wait."""
@@ -211,9 +240,9 @@ class Trainer:
         for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
             parameter.grad = gradient.view_as(parameter)
 
-    def _clipped_norm(self) -> float:
+    def _clipped_norm(self) -> Tensor:
         limit = float("inf") if self.config.clip is None else self.config.clip
-        return float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 
     def _ids(self, features: Sequence[Features]) -> str:
         ids = list(dict.fromkeys(self.names[one.example] for one in features))
@@ -233,6 +262,7 @@ class Trainer:
         return self.config.patience is not None and self.progress.stale >= self.config.patience
 
     def _evaluate(self) -> None:
+        self.readout.settle()
         if self.evaluate is not None:
             began = time.perf_counter()
             evaluation = self.evaluate()
@@ -251,7 +281,10 @@ class Trainer:
             )
 
     def _save(self) -> None:
+        self.readout.settle()
         self._saved = self.progress.step
+        self.devices.budget.agree(self.devices.smallest)
+        self.progress.token_budget = self.devices.budget.tokens
         if self.devices.accelerator.is_main_process:
             self._write()
         self.devices.accelerator.wait_for_everyone()

@@ -101,7 +101,11 @@ class RunHooks:
 
     @hookspec
     def step_ended(self, step: StepEnd) -> None:
-        """Fire after the optimizer's update, with the loss, the learning rate and the speed of that step."""
+        """Fire after the optimizer's update, with the loss, the learning rate and the speed of that step.
+
+        On a GPU this comes when the next step has been queued, so that the device is never waited for; always before an
+        evaluation or a checkpoint of that step.
+        """
 
     @hookspec
     def evaluation_ended(self, evaluation: EvaluationEnd) -> None:
@@ -110,6 +114,10 @@ class RunHooks:
     @hookspec
     def checkpoint_saved(self, step: int, path: str) -> None:
         """Fire when a checkpoint is whole on disk."""
+
+    @hookspec
+    def note_added(self, note: str) -> None:
+        """Fire when a run goes on otherwise than it began, such as with less at once because memory ran out."""
 
     @hookspec
     def run_failed(self, error: BaseException) -> None:
@@ -129,7 +137,10 @@ class BehaviourHooks:
 
     @hookspec
     def forward_starting(self, model: torch.nn.Module, batch: PackedBatch) -> None:
-        """Fire before each piece of a step is run through the model; the batch's tensors may be changed in place."""
+        """Fire before each piece of a step is run through the model; the batch's tensors may be changed in place.
+
+        Where memory runs out within a piece, the step is made again from smaller ones, and its hooks fire again.
+        """
 
     @hookspec
     def backward_starting(self, model: torch.nn.Module, batch: PackedBatch, loss: torch.Tensor) -> None:
@@ -140,7 +151,7 @@ class BehaviourHooks:
         """Fire after the gradients of a piece were added; `compute_loss()` runs the same piece once more.
 
         Adversarial training is written here: change the embeddings along their gradient, call
-        `compute_loss().backward()`, and restore them.
+        `compute_loss().backward()`, and restore them, also where memory runs out (`finally`).
         """
 
     @hookspec

@@ -78,6 +78,11 @@ class BarProgress:
             self._bar.update(self._task, score=describe_scores(evaluation, at_most=1))
 
     @hookimpl
+    def note_added(self, note: str) -> None:
+        """Print the note above the bar."""
+        self._bar.console.print(Text(f"note: {note}"))
+
+    @hookimpl
     def run_ended(self) -> None:
         """Leave the finished bar on the screen."""
         self._bar.stop()
@@ -122,6 +127,11 @@ class LineProgress:
     def evaluation_ended(self, evaluation: EvaluationEnd) -> None:
         """Write the scores."""
         self._write(describe_evaluation(evaluation))
+
+    @hookimpl
+    def note_added(self, note: str) -> None:
+        """Write the note."""
+        self._write(f"note: {note}")
 
     @hookimpl
     def run_ended(self, run: RunEnd) -> None:

@@ -16,7 +16,9 @@ from vertebra.config.schema import RunConfig, TaskChoice, TrainerConfig
 from vertebra.data.cache import Encoded, FeatureCache
 from vertebra.data.encode import encode_split
 from vertebra.data.load import Splits, load_splits, unseen_labels
+from vertebra.engine.attention_varlen import why_not
 from vertebra.engine.backbone import Backbone
+from vertebra.engine.budget_measurement import measured_budget
 from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import Evaluation, evaluate
@@ -136,11 +138,14 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
     backbone = load_backbone(config.backbone, host, prefer=task.attention, seed=config.seed)
     prepared = Prepared(task, metrics, splits, encode(task, choice, splits, backbone))
     model = build_model(backbone, task, config, host).to(devices.accelerator.device)
+    if config.gpu.token_budget == "auto" and devices.accelerator.device.type == "cuda":
+        devices = devices.with_budget(measured_budget(model, task, prepared.encoded["train"].features, devices))
     settled = replace(config, trainer=settle(config.trainer, backbone.info), gpu=devices.config)
     key = run_key(settled, [splits.fingerprint], backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
     run.write_config(to_document(settled))
     notes = (*backbone.info.notes, *splits.notes, *unseen_labels(task, splits.rows), *_too_long_notes(prepared))
+    notes += _attention_notes(backbone, devices)
     _describe(run, key, settled, prepared, backbone, notes, host)
 
     checkpoints = Checkpoints(
@@ -311,6 +316,14 @@ def _too_long_notes(prepared: Prepared) -> list[str]:
         for split, encoded in prepared.encoded.items()
         if encoded.too_long
     ]
+
+
+def _attention_notes(backbone: Backbone, devices: Devices) -> tuple[str, ...]:
+    if backbone.info.packing == "padded" or devices.accelerator.device.type != "cuda":
+        return ()
+    dtype = torch.bfloat16 if devices.config.precision == "bf16" else backbone.model.dtype
+    reason = why_not(backbone.model.config, dtype)
+    return (reason,) if reason else ()
 
 
 def _describe(
