@@ -52,7 +52,7 @@ class DataConfig(Strict):
     separator: str | None = None
     """The column separator of text files; found by itself where not given."""
     cache: bool = True
-    """Keep encoded features on disk."""
+    """Keep encoded features, and the hidden states of a frozen backbone, on disk."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further settings of a registered reader."""
 
@@ -75,6 +75,8 @@ class BackboneConfig(Strict):
     """The type the weights are held in; auto: float32."""
     packing: Literal["auto", "packed", "padded"] = "auto"
     """auto: packed where the family was verified to give the same numbers, else padded."""
+    freeze: bool = False
+    """Train the task's head alone, on hidden states that are computed once, without dropout in the backbone."""
     gradient_checkpointing: bool = False
     """Compute activations twice to save memory."""
     context: Positive | None = None

@@ -35,6 +35,8 @@ class PackedBatch:
     """What the task's `collate` made of the targets."""
     features: tuple[Features, ...]
     """The sequences themselves, in the stream's order."""
+    hidden_PD: Tensor | None = None
+    """What a frozen backbone made of the positions; None where the backbone is still to run."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -58,7 +60,7 @@ class PackedBatch:
         """Return the batch with its tensors on `device`."""
         moved = {
             name: value.to(device, non_blocking=True)
-            for name in ("input_ids_T", "position_ids_T", "cu_seqlens", "positions_P", "targets")
+            for name in ("input_ids_T", "position_ids_T", "cu_seqlens", "positions_P", "targets", "hidden_PD")
             if (value := getattr(self, name)) is not None
         }
         return replace(self, **moved)
@@ -85,7 +87,13 @@ def pack(features: Sequence[Features], collate: Collate) -> PackedBatch:
         position_counts=tuple(len(one.positions) for one in ordered),
         targets=collate(ordered),
         features=ordered,
+        hidden_PD=_hidden(ordered),
     )
+
+
+def _hidden(features: Sequence[Features]) -> Tensor | None:
+    parts = [one.hidden for one in features if one.hidden is not None]
+    return torch.from_numpy(np.concatenate(parts)) if len(parts) == len(features) else None
 
 
 def cut(features: Sequence[Features], token_budget: int, *, padded: bool = False) -> list[list[Features]]:

@@ -55,3 +55,8 @@ def share(features: Sequence[Features], processes: int, rank: int) -> list[Featu
         parts[lightest].append(one)
         loads[lightest] += len(one)
     return parts[rank]
+
+
+def piece_seed(seed: int, step: int, rank: int, piece: int) -> int:
+    """Return the seed of what is random in one piece of a step, a function of all four numbers."""
+    return int(np.random.SeedSequence((seed, step, rank, piece)).generate_state(1, np.uint64)[0] >> 1)

@@ -24,7 +24,7 @@ from vertebra.engine.events import EvaluationEnd, StepEnd
 from vertebra.engine.model import TaskModel
 from vertebra.engine.optimizers import parameter_groups
 from vertebra.engine.packing import PackedBatch, cut, pack
-from vertebra.engine.plan import Plan, share
+from vertebra.engine.plan import Plan, piece_seed, share
 from vertebra.errors import ConfigError, RunError, StoppedError
 from vertebra.host.manager import Host
 from vertebra.names import unknown
@@ -118,11 +118,11 @@ class Trainer:
                 raise StoppedError(f"Stopped after step {self.progress.step} of {self.total_steps}.")
         if self.progress.best_score is not None:
             self.devices.accelerator.wait_for_everyone()
-            self.checkpoints.load_best(self.progress.best_step, self.model)
+            self.checkpoints.load_best(self.progress.best_step, self.model.trained)
 
     def resume(self) -> None:
         """Take up the newest whole checkpoint, if there is one: weights, the optimizer's state, and the progress."""
-        state = self.checkpoints.load_newest(self.model, self.optimizer)
+        state = self.checkpoints.load_newest(self.model.trained, self.optimizer)
         if state is not None:
             self.progress = Progress.read(state)
 
@@ -171,7 +171,7 @@ class Trainer:
         mine = share(features, accelerator.num_processes, accelerator.process_index)
         pieces = cut(mine, self.devices.config.token_budget, padded=self.model.backbone.info.packing == "padded")
         for number, piece in enumerate(pieces):
-            torch.manual_seed(_seed(self.seed, step, accelerator.process_index, number))
+            torch.manual_seed(piece_seed(self.seed, step, accelerator.process_index, number))
             batch = pack(piece, self.task.collate).to(accelerator.device)
             if batch.n_targets == 0:
                 continue
@@ -259,8 +259,8 @@ class Trainer:
     def _write(self) -> None:
         step, best_step = self.progress.step, self.progress.best_step
         if best_step == step and self.progress.best_score is not None:
-            self.checkpoints.save_best(step, self.model)
-        place = self.checkpoints.save(step, self.model, self.optimizer, asdict(self.progress))
+            self.checkpoints.save_best(step, self.model.trained)
+        place = self.checkpoints.save(step, self.model.trained, self.optimizer, asdict(self.progress))
         self.checkpoints.forget(best_step)
         self.notify("checkpoint_saved", step=step, path=str(place))
 
@@ -272,8 +272,3 @@ class Trainer:
             return False
         self.progress.best_score, self.progress.best_step, self.progress.stale = score, self.progress.step, 0
         return True
-
-
-def _seed(*numbers: int) -> int:
-    """Return a seed that is a function of all the numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

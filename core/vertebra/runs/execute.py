@@ -21,6 +21,8 @@ from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import Evaluation, evaluate
 from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart
+from vertebra.engine.frozen import FrozenReader, refuse_behaviours
+from vertebra.engine.hidden_cache import HiddenCache
 from vertebra.engine.loading import load_backbone
 from vertebra.engine.model import TaskModel
 from vertebra.engine.ranks import rank
@@ -133,14 +135,25 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
     metrics = load_metrics(task, host)
     splits = load_splits(choice.data, task, host)
     task.fit(splits.rows["train"])
+    behaviours = create_behaviour_manager(host, config.trainer.behaviours)
     backbone = load_backbone(config.backbone, host, prefer=task.attention, seed=config.seed)
     prepared = Prepared(task, metrics, splits, encode(task, choice, splits, backbone))
     model = build_model(backbone, task, config, host).to(devices.accelerator.device)
+    if config.backbone.freeze:
+        refuse_behaviours(behaviours)
+        prepared = replace(prepared, encoded=read_once(model.backbone, prepared, choice, devices))
     settled = replace(config, trainer=settle(config.trainer, backbone.info), gpu=devices.config)
     key = run_key(settled, [splits.fingerprint], backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
     run.write_config(to_document(settled))
-    notes = (*backbone.info.notes, *splits.notes, *unseen_labels(task, splits.rows), *_too_long_notes(prepared))
+    frozen = ["the backbone is frozen: only the head is trained"] if config.backbone.freeze else []
+    notes = (
+        *backbone.info.notes,
+        *frozen,
+        *splits.notes,
+        *unseen_labels(task, splits.rows),
+        *_too_long_notes(prepared),
+    )
     _describe(run, key, settled, prepared, backbone, notes, host)
 
     checkpoints = Checkpoints(
@@ -157,7 +170,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
             devices,
             checkpoints,
             host,
-            create_behaviour_manager(host, settled.trainer.behaviours),
+            behaviours,
             higher_is_better=_higher_is_better(settled, metrics),
             seed=config.seed,
             stop=lambda: devices.agree(stop()),
@@ -223,8 +236,19 @@ def encode(task: Task, choice: TaskChoice, splits: Splits, backbone: Backbone) -
     }
 
 
+def read_once(backbone: Backbone, prepared: Prepared, choice: TaskChoice, devices: Devices) -> dict[str, Encoded]:
+    """Give the features of every split what the frozen backbone makes of them."""
+    reader = FrozenReader(backbone, devices, HiddenCache() if choice.data.cache else None)
+    return {
+        split: replace(encoded, features=reader.read(encoded.features, f"reading {split}"))
+        for split, encoded in prepared.encoded.items()
+    }
+
+
 def build_model(backbone: Backbone, task: Task, config: RunConfig, host: Host) -> TaskModel:
-    """Put a new head, a function of the seed, on the backbone, and adapt the backbone as configured."""
+    """Put a new head, a function of the seed, on the backbone, and adapt or freeze the backbone as configured."""
+    if config.backbone.freeze:
+        backbone.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         head = task.build_head(backbone.width)
