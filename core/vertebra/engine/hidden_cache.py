@@ -112,9 +112,11 @@ def _write(file: Path, shape: Shape, blocks: Iterable[Hidden]) -> None:
     with file.open("wb") as out:
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(out, header)
+        end = out.tell() + _size(shape)
         _reserve(out, _size(shape))
         for block in blocks:
             out.write(block.tobytes())
+        assert out.tell() == end, "as many rows as were promised"
 
 
 def _reserve(out: BinaryIO, size: int) -> None:

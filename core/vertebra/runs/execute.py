@@ -61,6 +61,13 @@ class Prepared:
         rows, features = self.splits.rows[split], self.encoded[split].features
         return evaluate(model, self.task, split, rows, features, self.metrics, devices)
 
+    def by_example(self, split: str) -> list[list[Features]]:
+        """Return the features of each row of a split."""
+        rows: list[list[Features]] = [[] for _ in self.splits.rows[split]]
+        for one in self.encoded[split].features:
+            rows[one.example].append(one)
+        return rows
+
 
 def train(config: RunConfig, folder: Path | str, host: Host | None = None) -> RunEnd:
     """Train, evaluate, save and report, all into `folder`; return the scores.
@@ -129,19 +136,12 @@ def _assist(config: RunConfig, host: Host) -> RunEnd:
 
 def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd:
     began = time.perf_counter()
-    choice = config.tasks[0]
     devices = set_up(config.gpu)
-    task = load_task(choice, host)
-    metrics = load_metrics(task, host)
-    splits = load_splits(choice.data, task, host)
-    task.fit(splits.rows["train"])
     behaviours = create_behaviour_manager(host, config.trainer.behaviours)
-    backbone = load_backbone(config.backbone, host, prefer=task.attention, seed=config.seed)
-    prepared = Prepared(task, metrics, splits, encode(task, choice, splits, backbone))
-    model = build_model(backbone, task, config, host).to(devices.accelerator.device)
     if config.backbone.freeze:
         refuse_behaviours(behaviours)
-        prepared = replace(prepared, encoded=read_once(model.backbone, prepared, choice, devices))
+    prepared, model = prepare(config, devices, host)
+    task, metrics, splits, backbone = prepared.task, prepared.metrics, prepared.splits, model.backbone
     settled = replace(config, trainer=settle(config.trainer, backbone.info), gpu=devices.config)
     key = run_key(settled, [splits.fingerprint], backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
@@ -163,7 +163,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
         trainer = Trainer(
             model,
             task,
-            _by_example(prepared.encoded["train"].features, len(splits.rows["train"])),
+            prepared.by_example("train"),
             [row["id"] for row in splits.rows["train"]],
             (lambda: prepared.evaluate("valid", model, devices)) if "valid" in splits.rows else None,
             settled.trainer,
@@ -218,6 +218,21 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
 
 
 # --- the parts of a run
+
+
+def prepare(config: RunConfig, devices: Devices, host: Host) -> tuple[Prepared, TaskModel]:
+    """Load data and backbone, encode, and build the model; a frozen backbone reads everything here, once."""
+    choice = config.tasks[0]
+    task = load_task(choice, host)
+    metrics = load_metrics(task, host)
+    splits = load_splits(choice.data, task, host)
+    task.fit(splits.rows["train"])
+    backbone = load_backbone(config.backbone, host, prefer=task.attention, seed=config.seed)
+    prepared = Prepared(task, metrics, splits, encode(task, choice, splits, backbone))
+    model = build_model(backbone, task, config, host).to(devices.accelerator.device)
+    if config.backbone.freeze:
+        prepared = replace(prepared, encoded=read_once(model.backbone, prepared, choice, devices))
+    return prepared, model
 
 
 def encode(task: Task, choice: TaskChoice, splits: Splits, backbone: Backbone) -> dict[str, Encoded]:
@@ -315,13 +330,6 @@ def _watched(host: Host, observers: Sequence[object]) -> Iterator[None]:
     finally:
         for observer in observers:
             host.manager.unregister(observer)
-
-
-def _by_example(features: Sequence[Features], n_rows: int) -> list[list[Features]]:
-    rows: list[list[Features]] = [[] for _ in range(n_rows)]
-    for one in features:
-        rows[one.example].append(one)
-    return rows
 
 
 def _higher_is_better(config: RunConfig, metrics: Sequence[Metric]) -> bool:
