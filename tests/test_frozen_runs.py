@@ -18,6 +18,8 @@ import vertebra
 from vertebra import HeadSettings, TrainerConfig
 from vertebra.cli.main import main
 from vertebra.engine.backbone import Backbone
+from vertebra.engine.loading import load_backbone
+from vertebra.host.records import PluginRecord
 
 BACKBONE = {"config": {"n_layer": 1, "n_embd": 32, "n_head": 2}, "freeze": True}
 SETTINGS = [
@@ -85,7 +87,7 @@ def test_what_a_frozen_run_leaves_is_complete(tmp_path: Path, capsys: pytest.Cap
     weights = load_file(tmp_path / "exported" / "model.safetensors")
 
     config = vertebra.configure(task="ner", backbone=BACKBONE)
-    first = vertebra.engine.loading.load_backbone(config.backbone, vertebra.create_host(), seed=1)
+    first = load_backbone(config.backbone, vertebra.create_host(), seed=1)
     for name, tensor in first.model.state_dict().items():
         assert torch.equal(weights[name], tensor), "as they were before the run"
 
@@ -139,8 +141,6 @@ def test_an_adapter_on_a_frozen_backbone_is_refused() -> None:
             return [vertebra.AdapterRef("low-rank", "nowhere:nothing")]
 
     host = vertebra.create_host()
-    from vertebra.host.records import PluginRecord
-
     host.add(PluginRecord("brings", "brings", "1"), Brings)
     with pytest.raises(vertebra.VertebraError, match=r"adapter=low-rank .* backbone\.freeze=true"):
         vertebra.configure(host, task="ner", backbone=BACKBONE, adapter={"name": "low-rank"})

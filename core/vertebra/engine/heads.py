@@ -107,7 +107,7 @@ def _train_pass(
     """Train heads that see the same batches."""
     first = settings[0]
     plan = Plan(len(examples), first.trainer.batch_size, first.seed)
-    assert isinstance(first.trainer.epochs, float)
+    assert not isinstance(first.trainer.epochs, str)
     total_steps = plan.total_steps(first.trainer.epochs, first.trainer.max_steps)
     width = _width(examples)
     learners = [_learner(task, one, width, total_steps, devices, host) for one in settings]
@@ -135,7 +135,7 @@ def _learner(
     task: Task, settings: HeadSettings, width: int, total_steps: int, devices: Devices, host: Host
 ) -> _Learner:
     config = settings.trainer
-    assert isinstance(config.learning_rate, float) and isinstance(config.warmup, float)
+    assert not isinstance(config.learning_rate, str) and not isinstance(config.warmup, str)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         head = (settings.build_head or task.build_head)(width).to(devices.accelerator.device).train()

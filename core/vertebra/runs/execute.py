@@ -142,7 +142,9 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
         refuse_behaviours(behaviours)
     prepared, model = prepare(config, devices, host)
     task, metrics, splits, backbone = prepared.task, prepared.metrics, prepared.splits, model.backbone
-    settled = replace(config, trainer=settle(config.trainer, backbone.info), gpu=devices.config)
+    settled = replace(
+        config, trainer=settle(config.trainer, backbone.info, frozen=config.backbone.freeze), gpu=devices.config
+    )
     key = run_key(settled, [splits.fingerprint], backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
     run.write_config(to_document(settled))

@@ -37,7 +37,7 @@ def probe(config: RunConfig, settings: Sequence[HeadSettings], host: Host | None
     devices = set_up(config.gpu)
     frozen = replace(config, backbone=replace(config.backbone, freeze=True), adapter=AdapterConfig())
     prepared, model = prepare(frozen, devices, host)
-    settled = [replace(one, trainer=settle(one.trainer, model.backbone.info)) for one in settings]
+    settled = [replace(one, trainer=settle(one.trainer, model.backbone.info, frozen=True)) for one in settings]
     heads = train_heads(prepared.task, prepared.by_example("train"), settled, devices, host)
 
     def score(one: TrainedHead) -> ScoredHead:
