@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from vertebra.cli import resume, train
 from vertebra.cli.main import main
 from vertebra.config import compose
 from vertebra.engine import checkpoints, trainer
+from vertebra.engine.backbone import Backbone
 from vertebra.engine.model import TaskModel
 
 passed, kill_at = 0, 0
@@ -66,6 +67,7 @@ def watch(owner, name):
     setattr(owner, name, outer)
 
 watch(TaskModel, "forward")                # pieces of steps, and batches of evaluations
+watch(Backbone, "forward")                 # in them, or before them where it is frozen
 watch(checkpoints, "_hash")                # half way through the writing of a checkpoint
 watch(checkpoints, "_flush")
 watch(checkpoints.Checkpoints, "forget")
@@ -109,7 +111,10 @@ class Spawner:
     def __init__(self, folder: Path) -> None:
         self.output = folder / "output"
         command = [sys.executable, "-c", SPAWNER]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = {**os.environ, "VERTEBRA_CACHE": str(folder / "cache")}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
 
     def __call__(self, *arguments: str, kill_at: int = 0) -> Done:
         """Run `vertebra ARGUMENTS`; `kill_at` > 0 kills it at that moment."""
@@ -153,7 +158,12 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, vertebra: Spawner) -
 
 
 def check_kills(
-    vertebra: Spawner, kills: int, folder: Path, uninterrupted: tuple[dict[str, Any], int], per_run: int
+    vertebra: Spawner,
+    kills: int,
+    folder: Path,
+    uninterrupted: tuple[dict[str, Any], int],
+    per_run: int,
+    settings: Sequence[str] = RUN,
 ) -> None:
     """Kill runs at random moments, several times each, resume them, and compare."""
     expected, moments = uninterrupted
@@ -161,7 +171,7 @@ def check_kills(
     made = 0
     while made < kills:
         run = folder / f"run-{made}"
-        command = ["train", *RUN, f"hydra.run.dir={run}"]
+        command = ["train", *settings, f"hydra.run.dir={run}"]
         for _ in range(min(per_run, kills - made)):
             done = vertebra(*command, kill_at=generator.randint(1, moments))
             if (run / "run.json").exists() and json.loads((run / "run.json").read_text())["status"] == "finished":
@@ -183,6 +193,16 @@ def test_a_killed_run_ends_as_it_would_have(
     vertebra: Spawner, tmp_path: Path, uninterrupted: tuple[dict[str, Any], int]
 ) -> None:
     check_kills(vertebra, 20, tmp_path, uninterrupted, per_run=5)
+
+
+@pytest.mark.parametrize("cache", ["true", "false"])
+def test_a_killed_run_on_a_frozen_backbone_ends_as_it_would_have(cache: str, vertebra: Spawner, tmp_path: Path) -> None:
+    settings = [*RUN, "backbone.freeze=true", f"data.cache={cache}"]
+    whole = tmp_path / "whole"
+    done = vertebra("train", *settings, f"hydra.run.dir={whole}")
+    assert done.returncode == 0, done.output
+    uninterrupted = fingerprint(whole), int(done.output.split("moments")[-1])
+    check_kills(vertebra, 6, tmp_path, uninterrupted, per_run=3, settings=settings)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vertebra.config.schema import RunConfig as RunConfig
     from vertebra.config.schema import TaskChoice as TaskChoice
     from vertebra.config.schema import TrainerConfig as TrainerConfig
+    from vertebra.engine.heads import HeadSettings as HeadSettings
     from vertebra.engine.packing import PackedBatch as PackedBatch
     from vertebra.errors import VertebraError as VertebraError
     from vertebra.host.hookspecs import hookimpl as hookimpl
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from vertebra.report.figures import Table as Table
     from vertebra.runs.execute import train as train
     from vertebra.runs.load import load as load
+    from vertebra.runs.probe import probe as probe
     from vertebra.tasks.features import Features as Features
     from vertebra.tasks.task import Row as Row
     from vertebra.tasks.task import Task as Task
@@ -54,6 +56,7 @@ _NAMES = {
         "TaskChoice",
         "TrainerConfig",
     ),
+    "vertebra.engine.heads": ("HeadSettings",),
     "vertebra.engine.packing": ("PackedBatch",),
     "vertebra.errors": ("VertebraError",),
     "vertebra.host.hookspecs": ("hookimpl",),
@@ -74,6 +77,7 @@ _NAMES = {
     "vertebra.report.figures": ("ConfusionMatrix", "Table"),
     "vertebra.runs.execute": ("train",),
     "vertebra.runs.load": ("load",),
+    "vertebra.runs.probe": ("probe",),
     "vertebra.tasks.features": ("Features",),
     "vertebra.tasks.task": ("Row", "Task"),
     "vertebra.tasks.token_classification": ("TokenClassification",),

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vertebra.data import cache as cache_module
-from vertebra.data.cache import Encoded, FeatureCache, cache_root
+from vertebra.data.cache import Encoded, FeatureCache
+from vertebra.data.entries import cache_root
 from vertebra.tasks.features import Features
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
@@ -138,11 +139,12 @@ def test_an_entry_at_the_place_of_another_is_a_miss(tmp_path: Path) -> None:
 def test_an_entry_of_another_format_is_a_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FeatureCache(tmp_path)
     cache.put("key", SAMPLE)
-    monkeypatch.setattr(cache_module, "FORMAT", 2)
+    monkeypatch.setattr(cache_module, "FORMAT", 3)
+    cache = FeatureCache(tmp_path)
     assert cache.get("key") is None
     cache.put("key", SAMPLE)
     manifest = json.loads((cache.root / "key" / "manifest.json").read_text())
-    assert manifest["format"] == 2 and cache.get("key") is not None
+    assert manifest["format"] == 3 and cache.get("key") is not None
 
 
 def test_a_place_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

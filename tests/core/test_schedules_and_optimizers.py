@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import tiny_models as tiny
 import torch
@@ -12,6 +14,8 @@ from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_wi
 
 from vertebra.config.schema import TrainerConfig
 from vertebra.engine import schedules
+from vertebra.engine.adamw import AdamW
+from vertebra.engine.gradients import clip_gradients
 from vertebra.engine.optimizers import adamw, parameter_groups, sgd
 
 
@@ -56,7 +60,8 @@ def test_layers_learn_slower_the_lower_they_are_and_norms_do_not_decay(family: s
     rates = {}
     for name, parameter in model.named_parameters():
         group = by_parameter[id(parameter)]
-        assert group["weight_decay"] == (0.0 if parameter.ndim < 2 else 0.1), name
+        embedding = any(part in name for part in ("wte", "wpe", "embed"))
+        assert group["weight_decay"] == (0.0 if parameter.ndim < 2 or embedding else 0.1), name
         rates[name] = group["lr"]
     assert {rate for name, rate in rates.items() if name.startswith("heads")} == {0.3}
     assert {rate for name, rate in rates.items() if ".0." in name} == {0.5}
@@ -78,3 +83,50 @@ def test_optimizers_learn(make) -> None:  # type: ignore[no-untyped-def]
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("limit", [None, 0.05])
+def test_rows_alone_learn_what_a_whole_embedding_learns(limit: float | None) -> None:
+    torch.manual_seed(0)
+    whole, rows_alone = nn.Embedding(50, 8), nn.Embedding(50, 8, sparse=True)
+    rows_alone.load_state_dict(whole.state_dict())
+    head = nn.Linear(8, 1)
+    heads = [head, copy.deepcopy(head)]
+    used = torch.tensor([2, 3, 11, 17, 40])
+    modules = [nn.ModuleList(pair) for pair in zip((whole, rows_alone), heads, strict=True)]
+    reference = torch.optim.AdamW(modules[0].parameters(), lr=0.1, weight_decay=0.0)
+    optimizer = AdamW([{"params": list(modules[1].parameters()), "lr": 0.1, "weight_decay": 0.0}], (0.9, 0.999), 1e-8)
+    assert optimizer.take_rows(rows_alone.weight, used)
+    for step in range(12):
+        ids = used[torch.randint(len(used), (6,))] if step != 5 else used[:1].repeat(4)
+        for (embedding, layer), one in zip(modules, (reference, optimizer), strict=True):
+            for part in ids.chunk(2):  # gradients of several pieces add up
+                layer(embedding(part)).sin().sum().backward()
+            norm = clip_gradients([*embedding.parameters(), *layer.parameters()], limit)
+            one.step()
+            one.zero_grad()
+            if limit is not None:
+                assert norm > limit
+    torch.testing.assert_close(rows_alone.weight, whole.weight)
+    torch.testing.assert_close(heads[1].weight, heads[0].weight)
+    assert optimizer.state[rows_alone.weight]["exp_avg"].shape == (5, 8)
+
+
+def test_decay_moves_every_row_so_that_none_can_be_left_out() -> None:
+    embedding = nn.Embedding(50, 8)
+    optimizer = AdamW([{"params": list(embedding.parameters()), "lr": 0.1, "weight_decay": 0.1}], (0.9, 0.999), 1e-8)
+    assert not optimizer.take_rows(embedding.weight, torch.tensor([1]))
+
+
+def test_the_norm_of_gradients_is_torchs() -> None:
+    layers = nn.ModuleList([nn.Linear(4, 3), nn.Linear(3, 2)])
+    layers[1](layers[0](torch.randn(5, 4))).sum().backward()
+    copied = copy.deepcopy(layers)
+    for one, other in zip(layers.parameters(), copied.parameters(), strict=True):
+        assert one.grad is not None
+        other.grad = one.grad.clone()
+    torch.testing.assert_close(
+        clip_gradients(layers.parameters(), 0.1), nn.utils.clip_grad_norm_(copied.parameters(), 0.1)
+    )
+    for one, other in zip(layers.parameters(), copied.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)

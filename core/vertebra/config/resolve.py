@@ -9,7 +9,7 @@ from typing import Any
 
 from vertebra.config.defaults import GROUPS
 from vertebra.config.paths import check_encoding, check_path, expand
-from vertebra.config.schema import BackboneConfig, DataConfig, RunConfig, TaskChoice
+from vertebra.config.schema import AdapterConfig, BackboneConfig, DataConfig, RunConfig, TaskChoice
 from vertebra.config.validate import read, read_field, unknown_keys
 from vertebra.errors import ConfigError, PluginError, VertebraError
 from vertebra.host.manager import Host
@@ -43,6 +43,7 @@ def resolve(document: Mapping[str, Any], host: Host, errors: Sequence[str] = ())
     chosen = name in host.names("task") and not any(line.startswith("data=") for line in errors)
     errors += _wrong_data(parts["data"], host, chosen)
     errors += _wrong_backbone(parts["backbone"])
+    errors += _wrong_adapter(parts["adapter"], parts["backbone"])
     if errors:
         raise ConfigError("\n".join(errors))
     data, backbone = _with_home(parts.pop("data")), _with_home(parts.pop("backbone"))
@@ -116,3 +117,8 @@ def _wrong_backbone(backbone: BackboneConfig | None) -> Iterator[str]:
         yield "backbone.path must be given for backbone.name=hf: a local model folder or a Hub name."
     if backbone.name != "hf" and backbone.path is not None:
         yield f"backbone.path is for backbone=hf; the backbone '{backbone.name}' takes none."
+
+
+def _wrong_adapter(adapter: AdapterConfig | None, backbone: BackboneConfig | None) -> Iterator[str]:
+    if adapter is not None and backbone is not None and backbone.freeze and adapter.name != AdapterConfig.name:
+        yield f"adapter={adapter.name} trains parts of the backbone, and backbone.freeze=true none of it: choose one."

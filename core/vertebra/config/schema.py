@@ -52,7 +52,7 @@ class DataConfig(Strict):
     separator: str | None = None
     """The column separator of text files; found by itself where not given."""
     cache: bool = True
-    """Keep encoded features on disk."""
+    """Keep encoded features, and the hidden states of a frozen backbone, on disk."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further settings of a registered reader."""
 
@@ -75,6 +75,8 @@ class BackboneConfig(Strict):
     """The type the weights are held in; auto: float32."""
     packing: Literal["auto", "packed", "padded"] = "auto"
     """auto: packed where the family was verified to give the same numbers, else padded."""
+    freeze: bool = False
+    """Train the task's head alone, on hidden states that are computed once, without dropout in the backbone."""
     gradient_checkpointing: bool = False
     """Compute activations twice to save memory."""
     context: Positive | None = None
@@ -100,7 +102,9 @@ class GPUConfig(Strict):
     processes: Positive | Auto = 1
     """How many processes train together; auto: one for each GPU."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the hardware computes it natively."""
+    """What training computes in; auto: bf16 where the hardware computes it natively."""
+    evaluation_precision: Literal["fp32", "bf16"] = "fp32"
+    """What evaluation and prediction compute in."""
     token_budget: Positive | Auto = "auto"
     """At most this many tokens in one forward pass (a longer sequence passes alone); halved where memory runs out.
 
@@ -135,7 +139,7 @@ class TrainerConfig(Strict):
     schedule: str = "linear"
     """A registered schedule."""
     weight_decay: Annotated[float, Ge(0)] = 0.01
-    """Decoupled weight decay; never on biases and norms."""
+    """Decoupled weight decay; never on biases, norms and embeddings."""
     clip: Annotated[float, Gt(0)] | None = 1.0
     """The largest norm of the gradient."""
     evaluate_every: Positive | Literal["epoch"] = "epoch"

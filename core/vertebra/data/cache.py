@@ -1,20 +1,12 @@
 """Encoded features on disk, under a key of everything that they were made from.
 
-An entry is a folder: whole numbers in `features.safetensors`, all other targets and notes in `rest.jsonl`, and
-`manifest.json` with the checksums of both. It is written aside and renamed when it is whole on disk, so that there is
-either a whole entry or none. What does not fit its checksums is as good as absent, and is made anew. The cache may be
-deleted at any time.
+An entry has whole numbers in `features.safetensors`, and all other targets and notes in `rest.jsonl`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
-import shutil
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
+from vertebra.data.entries import Entries, cache_root
 from vertebra.tasks.features import Features
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-_NUMBERS, _REST, _MANIFEST = "features.safetensors", "rest.jsonl", "manifest.json"
-_ASIDE = ".writing-"
-_DAY = 24 * 3600.0
+FORMAT = 2
+_NUMBERS, _REST = "features.safetensors", "rest.jsonl"
 
 # How a target is kept: in the JSON lines, or as whole numbers among the tensors: one, or a list.
 _AS_JSON, _AS_NUMBER, _AS_LIST = 0, 1, 2
@@ -46,24 +37,17 @@ class Encoded:
     """How many rows were over the context."""
 
 
-def cache_root() -> Path:
-    """Return `$VERTEBRA_CACHE`, else the folder `vertebra` in the user's cache."""
-    if own := os.environ.get("VERTEBRA_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vertebra"
-
-
 class FeatureCache:
     """Encoded splits by key, in a folder that several processes may share."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = (root or cache_root()) / "features"
+        self._entries = Entries(self.root, FORMAT, (_NUMBERS, _REST))
 
     def get(self, key: str) -> Encoded | None:
         """Return what was put under a key, or None where nothing whole is there."""
         try:
-            files = _read(self.root / key)
-            return _unpack(files, key)
+            return _read(self._entries.find(key))
         except FileNotFoundError:
             return None
         except Exception as error:  # whatever is wrong with the entry, it can be made anew
@@ -73,88 +57,15 @@ class FeatureCache:
     def put(self, key: str, encoded: Encoded) -> None:
         """Keep an encoded split; where the folder cannot be written, say so and go on."""
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self._sweep()
-            aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=self.root))
-            try:
-                _write(aside, _pack(encoded, key))
-                self._place(aside, key)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
+            self._entries.add(key, lambda folder: _write(folder, encoded))
         except OSError as error:
             logger.warning("Cannot keep encoded features in '%s': %s. Set VERTEBRA_CACHE=FOLDER.", self.root, error)
 
-    def _place(self, aside: Path, key: str) -> None:
-        """Move a whole entry to its place. One that is there holds the same, and stays; a broken one goes."""
-        place = self.root / key
-        if place.exists() and self.get(key) is None:
-            broken = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=self.root))
-            try:
-                place.rename(broken / key)
-            except FileNotFoundError:
-                pass  # another writer was faster
-            finally:
-                shutil.rmtree(broken, ignore_errors=True)
-        try:
-            aside.rename(place)
-        except OSError:
-            if not place.is_dir():
-                raise
-        _sync_folder(self.root)
 
-    def _sweep(self) -> None:
-        """Remove what writers that were killed left behind."""
-        for left in self.root.glob(f"{_ASIDE}*"):
-            try:
-                if time.time() - left.stat().st_mtime > _DAY:
-                    shutil.rmtree(left, ignore_errors=True)
-            except FileNotFoundError:
-                pass
+# --- features as files
 
 
-# --- files
-
-
-def _write(folder: Path, files: dict[str, bytes]) -> None:
-    manifest = {"format": FORMAT, "checksums": {name: _checksum(content) for name, content in files.items()}}
-    for name, content in {**files, _MANIFEST: json.dumps(manifest).encode()}.items():
-        with (folder / name).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def _read(folder: Path) -> dict[str, bytes]:
-    """Return the files of an entry; ValueError unless each is as it was written."""
-    manifest = json.loads((folder / _MANIFEST).read_bytes())
-    if manifest["format"] != FORMAT:
-        raise ValueError(f"format {manifest['format']}")
-    files = {name: (folder / name).read_bytes() for name in (_NUMBERS, _REST)}
-    for name, content in files.items():
-        if manifest["checksums"][name] != _checksum(content):
-            raise ValueError(f"{name} does not fit its checksum")
-    return files
-
-
-def _checksum(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make names in a folder durable, where the system can."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-# --- features as bytes
-
-
-def _pack(encoded: Encoded, key: str) -> dict[str, bytes]:
+def _write(folder: Path, encoded: Encoded) -> None:
     features = encoded.features
     kinds = [_kind(one.target) for one in features]
     numbers = [_numbers(one.target, kind) for one, kind in zip(features, kinds, strict=True)]
@@ -176,18 +87,14 @@ def _pack(encoded: Encoded, key: str) -> dict[str, bytes]:
         "examples": np.asarray([one.example for one in features], dtype=np.int64),
         "windows": np.asarray([one.window for one in features], dtype=np.int64),
     }
-    return {
-        _NUMBERS: save(tensors),
-        _REST: "\n".join([json.dumps({"key": key, "too_long": encoded.too_long}), *rest]).encode(),
-    }
+    (folder / _NUMBERS).write_bytes(save(tensors))
+    (folder / _REST).write_bytes("\n".join([json.dumps({"too_long": encoded.too_long}), *rest]).encode())
 
 
-def _unpack(files: dict[str, bytes], key: str) -> Encoded:
-    head, *lines = files[_REST].decode().split("\n")
+def _read(folder: Path) -> Encoded:
+    head, *lines = (folder / _REST).read_bytes().decode().split("\n")
     about = json.loads(head)
-    if about["key"] != key:
-        raise ValueError(f"it belongs to the key {about['key']}")
-    tensors = load(files[_NUMBERS])
+    tensors = load((folder / _NUMBERS).read_bytes())
     rest = iter(lines)
     features = []
     for number, (ids, positions, targets) in enumerate(

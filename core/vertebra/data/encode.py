@@ -10,7 +10,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from vertebra import __version__
 from vertebra.data.cache import Encoded, FeatureCache
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from vertebra.tasks.task import Row, Task
 
+T = TypeVar("T")
 TooLong = Literal["window", "truncate", "error"]
 
 
@@ -114,14 +115,14 @@ def encode_key(task: Task, rows_fingerprint: str, tokenizer: PreTrainedTokenizer
     return _hash(json.dumps(document, sort_keys=True, default=repr))
 
 
-def with_progress(rows: Sequence[Row], title: str) -> Iterable[Row]:
-    """Return the rows to iterate over, with a progress bar where the error output is a terminal."""
+def with_progress(items: Sequence[T], title: str) -> Iterable[T]:
+    """Return the items to iterate over, with a progress bar where the error output is a terminal."""
     if not sys.stderr.isatty():
-        return rows
+        return items
     from rich.console import Console
     from rich.progress import track
 
-    return track(rows, title, console=Console(stderr=True), transient=True)
+    return track(items, title, console=Console(stderr=True), transient=True)
 
 
 def _encode(

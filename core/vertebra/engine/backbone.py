@@ -66,11 +66,11 @@ class Backbone(nn.Module):
         return run_packed(self.model, batch, self.info.attention)
 
     @contextmanager
-    def prepacked(self) -> Iterator[None]:
-        """Prepare the weights for inference on the CPU; while this lasts they must not change."""
-        on_cpu = next(self.model.parameters()).device.type == "cpu"
-        dtype = _dtype(self.model)
-        if on_cpu and not torch.is_grad_enabled() and PrepackedKernels.are_available(dtype):
+    def prepacked(self, dtype: torch.dtype | None = None) -> Iterator[None]:
+        """Lay the weights out for inference on the CPU, in `dtype`, by default their own; meanwhile they must not change."""
+        dtype = dtype or self.model.dtype
+        on_cpu = self.model.device.type == "cpu"
+        if self.info.layers == "written out" and on_cpu and PrepackedKernels.are_available(dtype):
             self._kernels = PrepackedKernels(dtype)
         try:
             yield

@@ -11,6 +11,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 
 from vertebra.config.schema import GPUConfig
+from vertebra.engine.allocator import keep_large_buffers
 from vertebra.engine.ranks import world_size
 from vertebra.engine.token_budget import TokenBudget
 from vertebra.errors import RunError
@@ -25,6 +26,15 @@ class Devices:
     """With every `auto` replaced."""
     budget: TokenBudget
     """How much is computed at once; less than `config` says where memory ran out."""
+
+    def autocast_for_evaluation(self) -> torch.autocast:
+        """Return the context in which evaluation multiplies its matrices."""
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.evaluation_dtype is not None)
+
+    @property
+    def evaluation_dtype(self) -> torch.dtype | None:
+        """The type in which evaluation multiplies its matrices; None for the weights' own."""
+        return torch.bfloat16 if self.config.evaluation_precision == "bf16" else None
 
     def from_main(self, text: str) -> str:
         """Return what the main process passes here; every process must come here."""
@@ -81,6 +91,7 @@ def set_up(config: GPUConfig) -> Devices:
         )
     threads = threads_of(config, started)
     torch.set_num_threads(threads)
+    keep_large_buffers()
     precision = config.precision if config.precision != "auto" else "bf16" if _native_bf16(on_gpu) else "fp32"
     budget = config.token_budget if config.token_budget != "auto" else 32768 if on_gpu else 4096
     if config.deterministic:

@@ -82,7 +82,7 @@ def predict_parts(model: TaskModel, task: Task, features: Sequence[Features], de
 
     def compute(piece: Sequence[Features]) -> tuple[PackedBatch, Tensor, Tensor]:
         batch = pack(piece, task.collate).to(device)
-        with devices.accelerator.autocast():
+        with devices.autocast_for_evaluation():
             outputs = model(batch, task.name)
         if batch.targets is None or not batch.n_targets:
             return batch, outputs, outputs.new_zeros(())
@@ -90,9 +90,10 @@ def predict_parts(model: TaskModel, task: Task, features: Sequence[Features], de
 
     padded = model.backbone.info.packing == "padded"
     results = devices.budget.in_pieces(features, compute, lambda piece: f"row {piece[0].example + 1}", padded=padded)
-    for batch, outputs, loss in arriving(results, late=device.type == "cuda"):
-        for one, value in zip(batch.features, task.decode(outputs, batch), strict=True):
-            yield Part(one.example, one.window, value, float(loss), one.n_targets)
+    with model.backbone.prepacked(devices.evaluation_dtype):
+        for batch, outputs, loss in arriving(results, late=device.type == "cuda"):
+            for one, value in zip(batch.features, task.decode(outputs, batch), strict=True):
+                yield Part(one.example, one.window, value, float(loss), one.n_targets)
 
 
 def combine(task: Task, rows: Sequence[Row], parts: Sequence[Part]) -> list[Any]:

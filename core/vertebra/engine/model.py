@@ -23,7 +23,13 @@ class TaskModel(nn.Module):
 
     def forward(self, batch: PackedBatch, task: str) -> Tensor:
         """Return a task's outputs (P, …) at the positions that its features name."""
-        hidden_TD = self.backbone(batch)
+        hidden_PD = self.backbone(batch)[batch.positions_P] if batch.hidden_PD is None else batch.hidden_PD
         # Heads are small, and losses want full precision.
-        outputs: Tensor = self.heads[task](hidden_TD[batch.positions_P])
+        outputs: Tensor = self.heads[task](hidden_PD)
         return outputs.float()
+
+    @property
+    def trained(self) -> nn.Module:
+        """What training changes: all of it, or the heads alone where the backbone is frozen."""
+        frozen = not any(parameter.requires_grad for parameter in self.backbone.parameters())
+        return self.heads if frozen else self

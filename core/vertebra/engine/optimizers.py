@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from vertebra.config.schema import TrainerConfig
+from vertebra.engine.adamw import AdamW
 
 Groups = list[dict[str, Any]]
 
 
 def adamw(groups: Groups, config: TrainerConfig) -> torch.optim.Optimizer:
     """Return AdamW with decoupled weight decay (Loshchilov and Hutter, 2019), fused into one kernel."""
-    return torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=True)
+    return AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
 
 
 def sgd(groups: Groups, config: TrainerConfig) -> torch.optim.Optimizer:
@@ -29,7 +30,7 @@ def parameter_groups(model: nn.Module, config: TrainerConfig, learning_rate: flo
 
     Heads learn at `head_learning_rate`. With `layer_decay` each layer of the backbone learns at that factor of the one
     above it, the embeddings below the lowest (Howard and Ruder, 2018). Weights of one dimension (biases, norms) are not
-    decayed.
+    decayed, nor are embeddings: their rows would fade with the steps in which their token does not occur.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     depth = _depth(name for name, _ in named if name.startswith("backbone."))
@@ -39,7 +40,8 @@ def parameter_groups(model: nn.Module, config: TrainerConfig, learning_rate: flo
             rate = learning_rate * config.layer_decay ** (depth - _level(name, depth))
         else:
             rate = config.head_learning_rate or learning_rate
-        decay = 0.0 if parameter.ndim < 2 else config.weight_decay
+        embedding = name.startswith("backbone.") and _level(name, depth) == 0
+        decay = 0.0 if parameter.ndim < 2 or embedding else config.weight_decay
         group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
         group["params"].append(parameter)
     return list(groups.values())

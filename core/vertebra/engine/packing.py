@@ -38,6 +38,8 @@ class PackedBatch:
     """The sequences themselves, in the stream's order."""
     causal: tuple[bool, ...] | None = None
     """For each sequence whether its tokens see only those before them; None where all follow the backbone."""
+    hidden_PD: Tensor | None = None
+    """What a frozen backbone made of the positions; None where the backbone is still to run."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -63,7 +65,7 @@ class PackedBatch:
         pinned = torch.device(device).type == "cuda"
         moved = {
             name: (value.pin_memory() if pinned else value).to(device, non_blocking=True)
-            for name in ("input_ids_T", "position_ids_T", "cu_seqlens", "positions_P", "targets")
+            for name in ("input_ids_T", "position_ids_T", "cu_seqlens", "positions_P", "targets", "hidden_PD")
             if (value := getattr(self, name)) is not None
         }
         return replace(self, **moved)
@@ -90,7 +92,13 @@ def pack(features: Sequence[Features], collate: Collate) -> PackedBatch:
         position_counts=tuple(len(one.positions) for one in ordered),
         targets=collate(ordered),
         features=ordered,
+        hidden_PD=_hidden(ordered),
     )
+
+
+def _hidden(features: Sequence[Features]) -> Tensor | None:
+    parts = [one.hidden for one in features if one.hidden is not None]
+    return torch.from_numpy(np.concatenate(parts)) if len(parts) == len(features) else None
 
 
 def cut(features: Sequence[Features], token_budget: int, *, padded: bool = False) -> list[list[Features]]:

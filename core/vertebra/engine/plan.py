@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +36,19 @@ class Plan:
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the order of all examples in an epoch."""
-        return np.random.default_rng([self.seed, epoch]).permutation(self.n_examples)
+        return _order(self.seed, epoch, self.n_examples)
 
     def examples(self, step: int) -> NDArray[np.int64]:
         """Return the examples of a step, counted from 0 over the whole run."""
         epoch, place = divmod(step, self.steps_per_epoch)
         return self.order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, n_examples: int) -> NDArray[np.int64]:
+    order = np.random.default_rng([seed, epoch]).permutation(n_examples)
+    order.flags.writeable = False  # many steps read it
+    return order
 
 
 def share(features: Sequence[Features], processes: int, rank: int) -> list[Features]:
@@ -55,3 +63,8 @@ def share(features: Sequence[Features], processes: int, rank: int) -> list[Featu
         parts[lightest].append(one)
         loads[lightest] += len(one)
     return parts[rank]
+
+
+def piece_seed(seed: int, step: int, rank: int, piece: int) -> int:
+    """Return the seed of what is random in one piece of a step, a function of all four numbers."""
+    return int(np.random.SeedSequence((seed, step, rank, piece)).generate_state(1, np.uint64)[0] >> 1)

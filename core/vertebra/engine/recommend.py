@@ -1,4 +1,4 @@
-"""What `auto` means for the trainer: sound settings by the backbone's size and by random or pretrained weights."""
+"""What `auto` means for the trainer: sound settings by the backbone's size, by random, pretrained or frozen weights."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from vertebra.config.schema import TrainerConfig
 from vertebra.engine.backbone import BackboneInfo
 
 
-def settle(config: TrainerConfig, backbone: BackboneInfo) -> TrainerConfig:
+def settle(config: TrainerConfig, backbone: BackboneInfo, *, frozen: bool = False) -> TrainerConfig:
     """Return the configuration with each `auto` replaced by a number."""
-    if backbone.init == "random":
+    if frozen:
+        # A head alone bears far larger steps than a backbone, and over cached hidden states an epoch costs little.
+        rate, epochs, warmup = 1e-2 if backbone.init == "random" else 1e-3, 10.0, 0.1
+    elif backbone.init == "random":
         rate, epochs, warmup = 5e-4, 5.0, 0.1
     else:
         # The larger the model, the smaller the rate that fine-tunes it without forgetting.

@@ -22,12 +22,14 @@ from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.devices import Devices
 from vertebra.engine.evaluate import Evaluation
 from vertebra.engine.events import EvaluationEnd, StepEnd
+from vertebra.engine.gradients import clip_gradients
 from vertebra.engine.model import TaskModel
 from vertebra.engine.optimizers import parameter_groups
 from vertebra.engine.packing import cut, pack
-from vertebra.engine.plan import Plan, share
+from vertebra.engine.plan import Plan, piece_seed, share
 from vertebra.engine.readout import Readout
 from vertebra.engine.token_budget import memory_for
+from vertebra.engine.used_rows import train_used_rows
 from vertebra.errors import ConfigError, RunError, StoppedError
 from vertebra.host.manager import Host
 from vertebra.names import unknown
@@ -93,6 +95,9 @@ class Trainer:
         self.warmup_steps = round(config.warmup * self.total_steps)
         groups = parameter_groups(model, config, config.learning_rate)
         self.optimizer: torch.optim.Optimizer = host.get("optimizer", config.optimizer).load()(groups, config)
+        # Behaviours read and change gradients, and several processes add them up; both expect them whole.
+        if not behaviours.get_plugins() and devices.accelerator.num_processes == 1:
+            train_used_rows(model, self.optimizer, (one for windows in examples for one in windows))
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule: Callable[[int, int, int], float] = host.get("schedule", config.schedule).load()
         self.progress = Progress()
@@ -127,11 +132,11 @@ class Trainer:
                 raise StoppedError(f"Stopped after step {self.progress.step} of {self.total_steps}.")
         if self.progress.best_score is not None:
             self.devices.accelerator.wait_for_everyone()
-            self.checkpoints.load_best(self.progress.best_step, self.model)
+            self.checkpoints.load_best(self.progress.best_step, self.model.trained)
 
     def resume(self) -> None:
         """Take up the newest whole checkpoint, if there is one: weights, the optimizer's state, and the progress."""
-        state = self.checkpoints.load_newest(self.model, self.optimizer)
+        state = self.checkpoints.load_newest(self.model.trained, self.optimizer)
         if state is not None:
             self.progress = Progress.read(state)
             self.devices.budget.tokens = self.progress.token_budget
@@ -188,7 +193,7 @@ class Trainer:
         total = torch.zeros((), device=self.devices.accelerator.device)
         padded = self.model.backbone.info.packing == "padded"
         for number, piece in enumerate(cut(features, self.devices.budget.tokens, padded=padded)):
-            torch.manual_seed(_seed(self.seed, step, self.devices.accelerator.process_index, number))
+            torch.manual_seed(piece_seed(self.seed, step, self.devices.accelerator.process_index, number))
             if any(one.n_targets for one in piece):
                 with memory_for(piece):
                     total += self._add_piece(step, piece, n_targets)
@@ -241,8 +246,7 @@ class Trainer:
             parameter.grad = gradient.view_as(parameter)
 
     def _clipped_norm(self) -> Tensor:
-        limit = float("inf") if self.config.clip is None else self.config.clip
-        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        return clip_gradients(self.model.parameters(), self.config.clip)
 
     def _ids(self, features: Sequence[Features]) -> str:
         ids = list(dict.fromkeys(self.names[one.example] for one in features))
@@ -292,8 +296,8 @@ class Trainer:
     def _write(self) -> None:
         step, best_step = self.progress.step, self.progress.best_step
         if best_step == step and self.progress.best_score is not None:
-            self.checkpoints.save_best(step, self.model)
-        place = self.checkpoints.save(step, self.model, self.optimizer, asdict(self.progress))
+            self.checkpoints.save_best(step, self.model.trained)
+        place = self.checkpoints.save(step, self.model.trained, self.optimizer, asdict(self.progress))
         self.checkpoints.forget(best_step)
         self.notify("checkpoint_saved", step=step, path=str(place))
 
@@ -305,8 +309,3 @@ class Trainer:
             return False
         self.progress.best_score, self.progress.best_step, self.progress.stale = score, self.progress.step, 0
         return True
-
-
-def _seed(*numbers: int) -> int:
-    """Return a seed that is a function of all the numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

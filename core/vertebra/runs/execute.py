@@ -23,6 +23,8 @@ from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import Evaluation, evaluate
 from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart
+from vertebra.engine.frozen import FrozenReader, refuse_behaviours
+from vertebra.engine.hidden_cache import HiddenCache
 from vertebra.engine.loading import load_backbone
 from vertebra.engine.model import TaskModel
 from vertebra.engine.ranks import rank
@@ -60,6 +62,13 @@ class Prepared:
         """Evaluate a split."""
         rows, features = self.splits.rows[split], self.encoded[split].features
         return evaluate(model, self.task, split, rows, features, self.metrics, devices)
+
+    def by_example(self, split: str) -> list[list[Features]]:
+        """Return the features of each row of a split."""
+        rows: list[list[Features]] = [[] for _ in self.splits.rows[split]]
+        for one in self.encoded[split].features:
+            rows[one.example].append(one)
+        return rows
 
 
 def train(config: RunConfig, folder: Path | str, host: Host | None = None) -> RunEnd:
@@ -129,23 +138,29 @@ def _assist(config: RunConfig, host: Host) -> RunEnd:
 
 def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd:
     began = time.perf_counter()
-    choice = config.tasks[0]
     devices = set_up(config.gpu)
-    task = load_task(choice, host)
-    metrics = load_metrics(task, host)
-    splits = load_splits(choice.data, task, host)
-    task.fit(splits.rows["train"])
-    backbone = load_backbone(config.backbone, host, prefer=task.attention, seed=config.seed)
-    prepared = Prepared(task, metrics, splits, encode(task, choice, splits, backbone))
-    model = build_model(backbone, task, config, host).to(devices.accelerator.device)
+    behaviours = create_behaviour_manager(host, config.trainer.behaviours)
+    if config.backbone.freeze:
+        refuse_behaviours(behaviours)
+    prepared, model = prepare(config, devices, host)
+    task, metrics, splits, backbone = prepared.task, prepared.metrics, prepared.splits, model.backbone
     if config.gpu.token_budget == "auto" and devices.accelerator.device.type == "cuda":
         devices = devices.with_budget(measured_budget(model, task, prepared.encoded["train"].features, devices))
-    settled = replace(config, trainer=settle(config.trainer, backbone.info), gpu=devices.config)
+    settled = replace(
+        config, trainer=settle(config.trainer, backbone.info, frozen=config.backbone.freeze), gpu=devices.config
+    )
     key = run_key(settled, [splits.fingerprint], backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
     run.write_config(to_document(settled))
-    notes = (*backbone.info.notes, *splits.notes, *unseen_labels(task, splits.rows), *_too_long_notes(prepared))
-    notes += _attention_notes(backbone, devices)
+    frozen = ["the backbone is frozen: only the head is trained"] if config.backbone.freeze else []
+    notes = (
+        *backbone.info.notes,
+        *frozen,
+        *splits.notes,
+        *unseen_labels(task, splits.rows),
+        *_too_long_notes(prepared),
+        *_attention_notes(backbone, devices),
+    )
     _describe(run, key, settled, prepared, backbone, notes, host)
 
     checkpoints = Checkpoints(
@@ -155,14 +170,14 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
         trainer = Trainer(
             model,
             task,
-            _by_example(prepared.encoded["train"].features, len(splits.rows["train"])),
+            prepared.by_example("train"),
             [row["id"] for row in splits.rows["train"]],
             (lambda: prepared.evaluate("valid", model, devices)) if "valid" in splits.rows else None,
             settled.trainer,
             devices,
             checkpoints,
             host,
-            create_behaviour_manager(host, settled.trainer.behaviours),
+            behaviours,
             higher_is_better=_higher_is_better(settled, metrics),
             seed=config.seed,
             stop=lambda: devices.agree(stop()),
@@ -212,6 +227,21 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
 # --- the parts of a run
 
 
+def prepare(config: RunConfig, devices: Devices, host: Host) -> tuple[Prepared, TaskModel]:
+    """Load data and backbone, encode, and build the model; a frozen backbone reads everything here, once."""
+    choice = config.tasks[0]
+    task = load_task(choice, host)
+    metrics = load_metrics(task, host)
+    splits = load_splits(choice.data, task, host)
+    task.fit(splits.rows["train"])
+    backbone = load_backbone(config.backbone, host, prefer=task.attention, seed=config.seed)
+    prepared = Prepared(task, metrics, splits, encode(task, choice, splits, backbone))
+    model = build_model(backbone, task, config, host).to(devices.accelerator.device)
+    if config.backbone.freeze:
+        prepared = replace(prepared, encoded=read_once(model.backbone, prepared, choice, devices))
+    return prepared, model
+
+
 def encode(task: Task, choice: TaskChoice, splits: Splits, backbone: Backbone) -> dict[str, Encoded]:
     """Encode every split for the backbone."""
     return {
@@ -228,8 +258,19 @@ def encode(task: Task, choice: TaskChoice, splits: Splits, backbone: Backbone) -
     }
 
 
+def read_once(backbone: Backbone, prepared: Prepared, choice: TaskChoice, devices: Devices) -> dict[str, Encoded]:
+    """Give the features of every split what the frozen backbone makes of them."""
+    reader = FrozenReader(backbone, devices, HiddenCache() if choice.data.cache else None)
+    return {
+        split: replace(encoded, features=reader.read(encoded.features, f"reading {split}"))
+        for split, encoded in prepared.encoded.items()
+    }
+
+
 def build_model(backbone: Backbone, task: Task, config: RunConfig, host: Host) -> TaskModel:
-    """Put a new head, a function of the seed, on the backbone, and adapt the backbone as configured."""
+    """Put a new head, a function of the seed, on the backbone, and adapt or freeze the backbone as configured."""
+    if config.backbone.freeze:
+        backbone.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         head = task.build_head(backbone.width)
@@ -296,13 +337,6 @@ def _watched(host: Host, observers: Sequence[object]) -> Iterator[None]:
     finally:
         for observer in observers:
             host.manager.unregister(observer)
-
-
-def _by_example(features: Sequence[Features], n_rows: int) -> list[list[Features]]:
-    rows: list[list[Features]] = [[] for _ in range(n_rows)]
-    for one in features:
-        rows[one.example].append(one)
-    return rows
 
 
 def _higher_is_better(config: RunConfig, metrics: Sequence[Metric]) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int32]
+Hidden = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Features:
     """The number of the row in its split; the core sets it."""
     window: int = 0
     """The number of the window in its row; the core sets it."""
+    hidden: Hidden | None = field(default=None, repr=False)
+    """(P, D) what a frozen backbone made of the positions; the core sets it, None where the backbone is still to run."""
 
     def __post_init__(self) -> None:
         ids = getattr(self.input_ids, "input_ids", self.input_ids)  # what a tokenizer returns is welcome as it is

@@ -95,6 +95,11 @@ class _Gelu(torch.autograd.Function):
         return derivative.mul_(gradient_TO).to(gradient_TO.dtype)
 
 
+def drop(x_TD: Tensor, dropout: float) -> Tensor:
+    """Return dropout(x)."""
+    return x_TD * keep_mask(x_TD, dropout) if dropout else x_TD
+
+
 def add_dropped(residual_TD: Tensor, branch_TD: Tensor, dropout: float) -> Tensor:
     """Return `residual + dropout(branch)` in the residual's type."""
     if not dropout:
@@ -106,15 +111,16 @@ def add_dropped(residual_TD: Tensor, branch_TD: Tensor, dropout: float) -> Tenso
 class _AddDropped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, residual_TD: Tensor, branch_TD: Tensor, dropout: float) -> Tensor:
-        kept_TD = keep_mask(branch_TD, dropout)
+        kept_TD = keep_mask(residual_TD, dropout)
         ctx.save_for_backward(kept_TD)
-        return residual_TD + branch_TD * kept_TD
+        ctx.dtype = branch_TD.dtype
+        return torch.addcmul(residual_TD, branch_TD.to(residual_TD.dtype), kept_TD)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_TD: Tensor) -> tuple[Tensor, Tensor, None]:
         (kept_TD,) = ctx.saved_tensors
-        return gradient_TD, gradient_TD.to(kept_TD.dtype) * kept_TD, None
+        return gradient_TD, (gradient_TD * kept_TD).to(ctx.dtype), None
 
 
 def layer_norm(x_TD: Tensor, norm: nn.LayerNorm) -> Tensor:

@@ -14,7 +14,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
 from vertebra.engine.attention import Options, attend
-from vertebra.engine.blocks.functions import add_dropped, layer_norm
+from vertebra.engine.blocks.functions import add_dropped, drop, layer_norm
 from vertebra.engine.blocks.kernels import Kernels
 from vertebra.engine.packing import PackedBatch
 
@@ -36,7 +36,7 @@ def is_plain(model: Any) -> bool:
 def forward(model: Any, batch: PackedBatch, causal: tuple[bool, ...], kernels: Kernels) -> Tensor:
     """Return the hidden states (T, D) of the last layer, in the stream's order."""
     embedded_TD = model.wte(batch.input_ids_T) + model.wpe(batch.position_ids_T)
-    x_TD = model.drop(embedded_TD)
+    x_TD = drop(embedded_TD, model.drop.p if model.training else 0.0)
     for block, looks_back in zip(model.h, causal, strict=True):
         x_TD = _attention(block.attn, layer_norm(x_TD, block.ln_1), x_TD, batch, looks_back, kernels)
         x_TD = _feed_forward(block.mlp, layer_norm(x_TD, block.ln_2), x_TD, kernels)
