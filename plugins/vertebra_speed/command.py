@@ -1,0 +1,87 @@
+"""`vertebra speed`: measure Vertebra beside the program that people use now, on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from vertebra.cli.parser import Parser
+from vertebra.errors import ConfigError
+from vertebra_speed.options import GPT2, PEERS, PRECISIONS, Options, find_data, positive, shape
+
+COMMANDS = {"train": "fine-tuning, beside Hugging Face Trainer"}
+EXAMPLES = """\
+examples:
+  vertebra speed train --shape gpt2 --threads 1
+  vertebra speed train --data my/conll/folder --peer best --json train.json"""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; `argv` is what follows `vertebra speed`."""
+    arguments = parser().parse_args(argv)
+    options = read_options(arguments)
+    if arguments.json is not None and not arguments.json.parent.is_dir():
+        raise ConfigError(f"speed: --json {arguments.json}: there is no folder '{arguments.json.parent}'.")
+
+    from vertebra_speed.table import print_report
+
+    report: dict[str, Any] = importlib.import_module(f"vertebra_speed.{arguments.command}").run(options)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print_report(report)
+    return 0
+
+
+def parser() -> Parser:
+    """Return the parser of the command line."""
+    top = Parser(
+        prog="vertebra speed",
+        description="Measure Vertebra beside Hugging Face's own programs, on the same model, data and machine.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="|".join(COMMANDS))
+    for name, summary in COMMANDS.items():
+        add_options(commands.add_parser(name, help=summary, description=f"Measure {summary}."))
+    return top
+
+
+def add_options(one: argparse.ArgumentParser) -> None:
+    """Add the options that all measurements share."""
+    one.add_argument("--shape", type=shape, default=GPT2, help="gpt2 (12x768) or LAYERSxWIDTH (default: gpt2)")
+    one.add_argument("--family", choices=("gpt2", "llama"), default="gpt2", help="default: %(default)s")
+    one.add_argument(
+        "--data",
+        help="conll, sst2, synthetic[:TOKENS], or the path of CoNLL files (default: conll where it is, else synthetic)",
+    )
+    one.add_argument("--threads", type=positive, default=1, help="CPU threads of each side (default: %(default)s)")
+    one.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    one.add_argument("--batch", type=positive, default=32, help="rows of a step (default: %(default)s)")
+    one.add_argument("--steps", type=positive, default=10, help="steps of a turn that count (default: %(default)s)")
+    one.add_argument("--warmup", type=positive, default=2, help="steps of a turn before those (default: %(default)s)")
+    one.add_argument("--repeats", type=positive, default=5, help="turns of each side (default: %(default)s)")
+    one.add_argument(
+        "--peer", choices=tuple(PEERS), default="all", help="which setting of the peer (default: %(default)s)"
+    )
+    one.add_argument("--precision", choices=tuple(PRECISIONS), default="all", help="of Vertebra (default: %(default)s)")
+    one.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to this file, too")
+
+
+def read_options(arguments: argparse.Namespace) -> Options:
+    """Return the options of the line, checked."""
+    return Options(
+        shape=arguments.shape,
+        family=arguments.family,
+        data=find_data(arguments.data),
+        threads=arguments.threads,
+        device=arguments.device,
+        repeats=arguments.repeats,
+        steps=arguments.steps,
+        warmup=arguments.warmup,
+        batch=arguments.batch,
+        peers=PEERS[arguments.peer],
+        precisions=PRECISIONS[arguments.precision],
+    )
