@@ -15,7 +15,7 @@ from vertebra.host.hookspecs import hookimpl
 from vertebra_speed.clock import Clock
 from vertebra_speed.own import train as own
 from vertebra_speed.peers import trainer as peer
-from vertebra_speed.workload import Workload
+from vertebra_speed.workload import Workload, linear_of
 
 Model = TypeVar("Model", bound=nn.Module)
 NO_DROPOUT: dict[str, dict[str, Any]] = {
@@ -30,10 +30,6 @@ def compare_training(folder: str, family: str, threads: int, device: str, batch_
     workload = Workload.read(folder)
     theirs = without_dropout(peer.load_model(workload, NO_DROPOUT[family])).to(device)
     ours = without_dropout(own.load_model(workload, NO_DROPOUT[family])).to(device)
-    head = ours.heads[workload.task.name]
-    linear = next(module for module in head.modules() if isinstance(module, nn.Linear))
-    linear.load_state_dict(peer_head(theirs).state_dict())
-
     loss, gradient = peer_step(theirs, workload, batch_size, device, bf16=False)
     found = {"peer bf16": peer_step(theirs, workload, batch_size, device, bf16=True)}
     for precision in ("fp32", "bf16"):
@@ -53,13 +49,6 @@ def without_dropout(model: Model) -> Model:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return model.train()
-
-
-def peer_head(model: nn.Module) -> nn.Linear:
-    """Return the last layer of a transformers model with a head: `classifier` or `score`."""
-    head = getattr(model, "classifier", None) or model.score
-    assert isinstance(head, nn.Linear)
-    return head
 
 
 def gradients_of(backbone: nn.Module, head: nn.Linear) -> dict[str, Tensor]:
@@ -83,7 +72,7 @@ def peer_step(
     with torch.autocast(device, torch.bfloat16, enabled=bf16):
         loss = model(**batch).loss
     loss.backward()
-    gradients = gradients_of(model.base_model, peer_head(model))
+    gradients = gradients_of(model.base_model, peer.head_of(model))
     model.zero_grad(set_to_none=True)
     return float(loss), gradients
 
@@ -97,8 +86,7 @@ class Gradients:
     @hookimpl
     def step_ending(self, model: TaskModel) -> None:
         """Keep them, and leave the optimizer nothing to do, for the next precision starts from the same weights."""
-        head = next(module for module in model.heads.modules() if isinstance(module, nn.Linear))
-        self.found = gradients_of(model.backbone.model, head)
+        self.found = gradients_of(model.backbone.model, linear_of(model.heads))
         for parameter in model.parameters():
             parameter.grad = None
 

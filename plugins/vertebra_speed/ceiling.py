@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from vertebra.config.schema import GPUConfig
+from vertebra.engine.devices import set_up
+
 SIZE = {"cpu": 2048, "cuda": 8192}
 TRIES = 8
 
@@ -17,7 +20,7 @@ def measure_ceiling(device: str, threads: int) -> dict[str, Any]:
 
     With one thread the seconds are the processor's, as in the measurement itself.
     """
-    torch.set_num_threads(threads)
+    set_up(GPUConfig(device=device, threads=threads))  # type: ignore[arg-type]  # refuses a GPU that is not there
     return {"fp32": _rate(device, threads, torch.float32), "bf16": _rate(device, threads, torch.bfloat16)}
 
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from vertebra.cli.parser import Parser
 from vertebra.errors import ConfigError
-from vertebra_speed.options import GPT2, PEERS, PRECISIONS, Options, find_data, positive, shape
+from vertebra_speed.options import GPT2, PEERS, PRECISIONS, Options, find_data, numbers, positive, shape
 
-COMMANDS = {"train": "fine-tuning, beside Hugging Face Trainer"}
+COMMANDS = {
+    "train": "fine-tuning, beside Hugging Face Trainer",
+    "evaluate": "predicting a split, beside Trainer.predict",
+    "generate": "answering many requests, beside transformers' generate",
+    "probe": "linear heads on a frozen backbone, beside a run of Trainer for each",
+    "startup": "how long a program takes before it does anything",
+}
 EXAMPLES = """\
 examples:
   vertebra speed train --shape gpt2 --threads 1
@@ -44,44 +51,57 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="|".join(COMMANDS))
-    for name, summary in COMMANDS.items():
-        add_options(commands.add_parser(name, help=summary, description=f"Measure {summary}."))
+    parsers = {
+        name: commands.add_parser(name, help=summary, description=f"Measure {summary}.")
+        for name, summary in COMMANDS.items()
+    }
+    for one in parsers.values():
+        one.add_argument("--repeats", type=positive, default=5, help="turns of each side (default: %(default)s)")
+        one.add_argument(
+            "--json", type=Path, metavar="FILE", help="write everything that was measured to this file, too"
+        )
+    for name in ("train", "evaluate", "generate", "probe"):
+        add_shared(parsers[name])
+    add_training(parsers["train"])
+    add_training(parsers["probe"])
+    for name in ("evaluate", "probe"):
+        parsers[name].add_argument("--rows", type=positive, default=1024, help="rows of a turn (default: %(default)s)")
+    parsers["evaluate"].add_argument(
+        "--memory", action="store_true", help="measure the peak memory of 1, 4 and 16 times the rows, too"
+    )
+    parsers["probe"].add_argument(
+        "--heads", type=numbers, default=(1, 4, 16), metavar="K,K,...", help="heads to train at once (default: 1,4,16)"
+    )
+    parsers["generate"].add_argument(
+        "--requests", type=positive, default=32, help="answered at once (default: %(default)s)"
+    )
     return top
 
 
-def add_options(one: argparse.ArgumentParser) -> None:
-    """Add the options that all measurements share."""
+def add_shared(one: argparse.ArgumentParser) -> None:
+    """Add what every comparison of two engines takes."""
+    known = "conll, sst2, synthetic[:TOKENS], or the path of CoNLL files (default: conll where it is, else synthetic)"
     one.add_argument("--shape", type=shape, default=GPT2, help="gpt2 (12x768) or LAYERSxWIDTH (default: gpt2)")
     one.add_argument("--family", choices=("gpt2", "llama"), default="gpt2", help="default: %(default)s")
-    one.add_argument(
-        "--data",
-        help="conll, sst2, synthetic[:TOKENS], or the path of CoNLL files (default: conll where it is, else synthetic)",
-    )
+    one.add_argument("--data", help=known)
     one.add_argument("--threads", type=positive, default=1, help="CPU threads of each side (default: %(default)s)")
     one.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    one.add_argument("--peer", choices=tuple(PEERS), default="all", help="settings of the peer (default: %(default)s)")
+    one.add_argument("--precision", choices=tuple(PRECISIONS), default="all", help="of Vertebra (default: %(default)s)")
+
+
+def add_training(one: argparse.ArgumentParser) -> None:
+    """Add the options of training steps."""
     one.add_argument("--batch", type=positive, default=32, help="rows of a step (default: %(default)s)")
     one.add_argument("--steps", type=positive, default=10, help="steps of a turn that count (default: %(default)s)")
     one.add_argument("--warmup", type=positive, default=2, help="steps of a turn before those (default: %(default)s)")
-    one.add_argument("--repeats", type=positive, default=5, help="turns of each side (default: %(default)s)")
-    one.add_argument(
-        "--peer", choices=tuple(PEERS), default="all", help="which setting of the peer (default: %(default)s)"
-    )
-    one.add_argument("--precision", choices=tuple(PRECISIONS), default="all", help="of Vertebra (default: %(default)s)")
-    one.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to this file, too")
 
 
 def read_options(arguments: argparse.Namespace) -> Options:
     """Return the options of the line, checked."""
-    return Options(
-        shape=arguments.shape,
-        family=arguments.family,
-        data=find_data(arguments.data),
-        threads=arguments.threads,
-        device=arguments.device,
-        repeats=arguments.repeats,
-        steps=arguments.steps,
-        warmup=arguments.warmup,
-        batch=arguments.batch,
-        peers=PEERS[arguments.peer],
-        precisions=PRECISIONS[arguments.precision],
-    )
+    given = {field.name: vars(arguments)[field.name] for field in fields(Options) if field.name in arguments}
+    options = Options(**given)
+    if "data" not in arguments:
+        return options
+    peers, precisions = PEERS[arguments.peer], PRECISIONS[arguments.precision]
+    return replace(options, data=find_data(arguments.data), peers=peers, precisions=precisions)

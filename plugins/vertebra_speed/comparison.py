@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vertebra_speed.measure import Turn, take_turns
 from vertebra_speed.options import Options
 from vertebra_speed.worker import Worker, run_once
+
+Call = tuple[str, Mapping[str, Any]]
+"""A method and its arguments."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Measured:
     side: Side
     turns: list[Turn]
     memory: dict[str, int]
+    outcome: dict[str, Any]
+    """What its last call returned, where one was asked for: what the sides computed, to be compared."""
 
 
 class Bench:
@@ -79,8 +84,22 @@ class Bench:
         self._bar.advance(task)
         return found
 
-    def measure(self, sides: Sequence[Side], method: str, **arguments: Any) -> list[Measured]:
-        """Let the sides take turns in `method`, each in a process of its own; a turn's number is its seed."""
+    def peak(self, side: Side, method: str, **arguments: Any) -> dict[str, Any]:
+        """Return the peak memory of a fresh process in which a side does something once."""
+        task = self._bar.add_task(f"memory of {side.name}", total=1)
+        with Worker(side.target, side.arguments, self.options.threads) as worker:
+            worker.call(method, **arguments)
+            found = worker.call("memory")
+        self._bar.advance(task)
+        return found
+
+    def measure(
+        self, sides: Sequence[Side], method: str, arguments: Mapping[str, Any], outcome: Call | None = None
+    ) -> list[Measured]:
+        """Let the sides take turns in `method`, each in a process of its own; a turn's number is its seed.
+
+        `outcome` is called on each side in the end.
+        """
         task = self._bar.add_task("measuring", total=len(sides) * self.options.repeats)
         with ExitStack() as stack:
             workers = {
@@ -95,4 +114,6 @@ class Bench:
                 lambda worker, number: worker.call(method, seed=number, **arguments),
                 lambda name: self._bar.update(task, advance=1, description=f"measuring {name}"),
             )
-            return [Measured(side, turns[side.name], workers[side.name].call("memory")) for side in sides]
+            memory = {name: worker.call("memory") for name, worker in workers.items()}
+            found = {name: worker.call(outcome[0], **outcome[1]) if outcome else {} for name, worker in workers.items()}
+        return [Measured(side, turns[side.name], memory[side.name], found[side.name]) for side in sides]

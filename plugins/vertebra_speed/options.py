@@ -61,6 +61,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Read whole numbers with commas between them."""
+    return tuple(positive(part) for part in text.split(","))
+
+
 # --- data
 
 SYNTHETIC = "synthetic"
@@ -118,17 +123,41 @@ def shared(path: str) -> Path | None:
 
 @dataclass(frozen=True)
 class Options:
-    """The options of one measurement, checked."""
+    """The options of one measurement, checked; what a subcommand does not take keeps its default."""
 
-    shape: Shape
-    family: Family
-    data: Data
-    threads: int
-    device: Literal["cpu", "cuda"]
-    repeats: int
-    steps: int
-    warmup: int
-    batch: int
-    peers: tuple[str, ...]
-    precisions: tuple[Precision, ...]
+    shape: Shape = GPT2
+    family: Family = "gpt2"
+    data: Data = Data("synthetic")
+    threads: int = 1
+    device: Literal["cpu", "cuda"] = "cpu"
+    repeats: int = 5
+    """Turns of each side."""
+    peers: tuple[str, ...] = PEERS["all"]
+    precisions: tuple[Precision, ...] = PRECISIONS["all"]
+    """Of Vertebra."""
+    batch: int = 32
+    """Rows of a training step."""
+    steps: int = 10
+    """Training steps of a turn that count."""
+    warmup: int = 2
+    """Training steps of a turn before those."""
+    rows: int = 1024
+    """Rows that are evaluated or probed."""
+    requests: int = 32
+    """Requests that are answered at once."""
+    heads: tuple[int, ...] = (1, 4, 16)
+    """How many heads are trained on the frozen backbone."""
+    memory: bool = False
+    """Whether to measure the peak memory for 1, 4 and 16 times the rows."""
     seed: int = 0
+
+    @property
+    def peer_precisions(self) -> list[tuple[str, Precision]]:
+        """The chosen settings of the peer, each with the precision that it computes in."""
+        return [(peer, "bf16" if peer == "best" else "fp32") for peer in self.peers]
+
+    @property
+    def about_seconds(self) -> str:
+        """A note on what a second is."""
+        seconds = "the processor's" if self.threads == 1 and self.device == "cpu" else "by the clock"
+        return f"Seconds are {seconds}; padding counts as no token. Each side has a process of its own, and they take turns."

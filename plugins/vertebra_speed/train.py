@@ -6,6 +6,8 @@ from vertebra_speed.comparison import Bench, Side
 from vertebra_speed.options import Options
 from vertebra_speed.report import Report, make_report
 
+PEER = "vertebra_speed.peers.trainer:TrainerPeer"
+OWN = "vertebra_speed.own.train:VertebraTraining"
 BACKWARD = 3
 """Operations of a training step as a multiple of those of a forward pass."""
 
@@ -13,8 +15,8 @@ BACKWARD = 3
 def run(options: Options) -> Report:
     """Measure, and return what was found."""
     with Bench(options) as bench:
-        work = bench.prepare()
         ceiling = bench.ceiling()
+        work = bench.prepare()
         differences = bench.once(
             "comparing the numbers",
             "vertebra_speed.agreement:compare_training",
@@ -24,12 +26,14 @@ def run(options: Options) -> Report:
             device=options.device,
             batch_size=options.batch,
         )
-        measured = bench.measure(sides(bench.folder, options), "train", steps=options.steps, warmup=options.warmup)
+        turn = {"steps": options.steps, "warmup": options.warmup}
+        measured = bench.measure(sides(bench.folder, options), "train", turn)
     return make_report(
         "train",
         options,
         work,
         measured,
+        unit="step",
         ceiling=ceiling,
         operations_a_token=BACKWARD * work["operations_a_token"],
         differences=differences,
@@ -41,22 +45,11 @@ def sides(folder: str, options: Options) -> list[Side]:
     """Return the peers that were asked for, and our trainer in each precision."""
     common = {"folder": folder, "threads": options.threads, "device": options.device, "batch_size": options.batch}
     peers = [
-        Side(
-            f"Trainer, {peer}",
-            "vertebra_speed.peers.trainer:TrainerPeer",
-            {**common, "peer": peer},
-            "bf16" if peer == "best" else "fp32",
-        )
-        for peer in options.peers
+        Side(f"Trainer, {peer}", PEER, {**common, "peer": peer}, precision)
+        for peer, precision in options.peer_precisions
     ]
     own = [
-        Side(
-            f"Vertebra, {precision}",
-            "vertebra_speed.own.train:VertebraTraining",
-            {**common, "precision": precision},
-            precision,
-            ours=True,
-        )
+        Side(f"Vertebra, {precision}", OWN, {**common, "precision": precision}, precision, ours=True)
         for precision in options.precisions
     ]
     return peers + own
@@ -64,15 +57,10 @@ def sides(folder: str, options: Options) -> list[Side]:
 
 def notes(options: Options) -> list[str]:
     """Return what a reader of the figures must know."""
-    script, padding = (
-        ("run_glue.py", "to 128 tokens") if options.data.kind == "text" else ("run_ner.py", "to the longest row")
-    )
-    seconds = "the processor's, over one thread" if options.threads == 1 and options.device == "cpu" else "by the clock"
+    script, padding = ("run_glue.py", "to 128") if options.data.kind == "text" else ("run_ner.py", "to the longest row")
     return [
-        f"Trainer, default: as {script} sets it up, fp32, rows padded {padding}. best: bf16, batches of like lengths, "
-        "padded to their longest row, no attention mask. Dropout is on, on all sides.",
-        f"Seconds are {seconds}; padding counts as no token. Each side has a process of its own, and they take turns. "
-        f"The first {options.warmup} steps of each turn do not count.",
-        "Share of ceiling: operations of the real tokens against a large matrix product in the same precision.",
-        "Differences are from Trainer's fp32: one batch, the same weights, no dropout.",
+        f"Trainer, default: as {script} sets it up, fp32, batches of {options.batch} padded {padding}. best: bf16, batches of "
+        "like lengths, padded to their longest row, no attention mask. Dropout is on, on all sides.",
+        f"{options.about_seconds} The first {options.warmup} steps of each turn do not count.",
+        "Differences are relative, from Trainer's fp32: one batch, the same weights, no dropout.",
     ]

@@ -17,7 +17,7 @@ import traceback
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from vertebra.errors import RunError
+from vertebra.errors import RunError, VertebraError
 
 
 class Worker:
@@ -84,7 +84,8 @@ class Worker:
             )
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
-            raise RunError(f"speed: {self.target} failed: {reply['error']}") from RuntimeError(reply["traceback"])
+            said = reply["error"] if reply["mendable"] else f"{self.target} failed: {reply['error']}."
+            raise RunError(f"speed: {said}") from RuntimeError(reply["traceback"])
         return reply
 
     def _reason(self) -> str:
@@ -132,8 +133,9 @@ def main() -> None:
             else:
                 reply = getattr(made, request["method"])(**request["arguments"])
         except Exception as error:
-            message = " ".join(str(error).split()) or type(error).__name__
-            reply = {"error": message, "traceback": traceback.format_exc()}
+            mendable = isinstance(error, VertebraError)
+            message = str(error) if mendable else " ".join(f"{type(error).__name__}: {error}".split())
+            reply = {"error": message, "mendable": mendable, "traceback": traceback.format_exc()}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 

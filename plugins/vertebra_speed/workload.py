@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_model, save_model
+from torch import nn
 from transformers import AutoModel, AutoTokenizer, GPT2Config, GPT2Tokenizer, LlamaConfig, PretrainedConfig
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
@@ -25,6 +28,7 @@ from vertebra_speed.options import VOCABULARY, Data, Shape, shared
 from vertebra_speed.tasks import Texts, Words
 
 CONTEXT = 1024
+HEAD = "head.safetensors"
 N_SYNTHETIC = {"train": 8192, "valid": 1024}
 N_LABELS = 9
 """Labels of synthetic rows: as many as in CoNLL-2003."""
@@ -52,6 +56,14 @@ class Workload:
         }
         return cls(Path(folder) / "model", make_task(found["kind"], found["state"]), features)
 
+    def rows(self, split: str, number: int) -> list[Features]:
+        """Return so many rows of a split, from its start again where it has fewer."""
+        return list(islice(cycle(self.features[split]), number))
+
+    def give_head(self, head: nn.Linear) -> None:
+        """Put the weights that both sides have into a head."""
+        load_model(head, str(self.model / HEAD))
+
     def tokenizer(self) -> Tokenizer:
         """Return the model's tokenizer, with a token to pad with: the end of text, as is usual for GPT-2."""
         tokenizer = AutoTokenizer.from_pretrained(self.model)
@@ -77,6 +89,7 @@ def prepare(folder: str, layers: int, width: int, family: str, data: dict[str, A
 
     chosen = Data(**data)
     task, features = _synthetic(chosen, seed) if chosen.kind == "synthetic" else _real(chosen, tokenizer)
+    save_model(linear_of(task.build_head(width)), str(Path(folder) / "model" / HEAD))
     written = {
         split: [[f.input_ids.tolist(), f.positions.tolist(), f.target] for f in some]
         for split, some in features.items()
@@ -98,6 +111,11 @@ def prepare(folder: str, layers: int, width: int, family: str, data: dict[str, A
         "operations_a_token": operations_a_token(model, layers, width, lengths.tolist()),
         "labels": len(task.state()["labels"]),
     }
+
+
+def linear_of(head: nn.Module) -> nn.Linear:
+    """Return the linear layer of a head."""
+    return next(module for module in head.modules() if isinstance(module, nn.Linear))
 
 
 def _tokenizer() -> Tokenizer:
@@ -128,6 +146,7 @@ def _config(family: str, shape: Shape, tokenizer: Tokenizer) -> PretrainedConfig
         intermediate_size=-(-shape.width * 8 // 3 // 64) * 64,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
+        tie_word_embeddings=True,  # like GPT-2, so that both families generate from the same weights as they train
         **ends,
     )
 

@@ -23,7 +23,7 @@ from vertebra.host.manager import create_behaviour_manager, create_host
 from vertebra.tasks.features import Features
 from vertebra.tasks.task import Task
 from vertebra_speed.clock import Clock, peak_memory
-from vertebra_speed.workload import Workload
+from vertebra_speed.workload import Workload, linear_of
 
 LIKE_HF = TrainerConfig(learning_rate=5e-5, epochs=1e6, warmup=0.0, weight_decay=0.0, evaluate_every=10**9)
 """Trainer's own defaults, so that both sides do the same work."""
@@ -115,7 +115,9 @@ class Unsaved(Checkpoints):
 
 
 def load_model(workload: Workload, changes: dict[str, Any] | None = None) -> TaskModel:
-    """Load the workload's backbone, causal like the other side's, with a new head; `changes` are of its configuration."""
+    """Load the workload's backbone, causal like the other side's, with its head; `changes` are of its configuration."""
     config = BackboneConfig("hf", path=str(workload.model), attention="causal", config=changes or {})
     backbone = load_backbone(config, create_host())
-    return TaskModel(backbone, {workload.task.name: workload.task.build_head(backbone.width)})
+    head = workload.task.build_head(backbone.width)
+    workload.give_head(linear_of(head))
+    return TaskModel(backbone, {workload.task.name: head})

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch import nn
 from torch.utils.data import RandomSampler
 from transformers import (
     AutoModelForSequenceClassification,
@@ -43,15 +44,16 @@ IGNORED = -100
 class TrainerPeer:
     """Trainer over one workload."""
 
-    def __init__(self, folder: str, peer: str, threads: int, device: str, batch_size: int) -> None:
+    def __init__(
+        self, folder: str, peer: str, threads: int, device: str, batch_size: int, frozen: bool = False
+    ) -> None:
         logging.set_verbosity_error()
         torch.set_num_threads(threads)
         self.workload, self.best = Workload.read(folder), peer == "best"
         self.device, self.batch_size = device, batch_size
-        self.tokenizer = self.workload.tokenizer()
-        if self.best:
-            self.tokenizer.model_input_names = ["input_ids"]
+        self.tokenizer = make_tokenizer(self.workload, mask=not self.best)
         self.model = load_model(self.workload)
+        self.model.base_model.requires_grad_(not frozen)
         self.collator = make_collator(self.workload, self.tokenizer, to_longest=self.best)
         self.scratch = tempfile.TemporaryDirectory(prefix="vertebra-speed-")
 
@@ -69,7 +71,9 @@ class TrainerPeer:
                 train_sampling_strategy="sequential",  # of batches that are already chosen
                 seed=seed,
             ),
-            train_dataset=self.dataset([features[place] for batch in batches for place in batch]),
+            train_dataset=make_dataset(
+                [features[place] for batch in batches for place in batch], self.tokenizer, pad=not self.best
+            ),
             data_collator=self.collator,
             processing_class=self.tokenizer,
             callbacks=[watch],
@@ -78,6 +82,10 @@ class TrainerPeer:
         del trainer
         gc.collect()
         return watch.turn
+
+    def probe(self, steps: int, warmup: int, seed: int, **_: Any) -> dict[str, Any]:
+        """Train as `train` does; the model was frozen when it was made."""
+        return self.train(steps, warmup, seed)
 
     def pick_batches(self, steps: int, warmup: int, seed: int) -> list[list[int]]:
         """Return batches from an epoch as Trainer's own sampler orders it, drawn evenly.
@@ -112,10 +120,6 @@ class TrainerPeer:
             **settings,
         )
 
-    def dataset(self, features: list[Features]) -> Dataset:
-        """Return the columns that the official scripts make of these rows."""
-        return Dataset.from_list([columns(one, self.tokenizer, pad=not self.best) for one in features])
-
     def memory(self) -> dict[str, Any]:
         """Return the most memory held so far."""
         return peak_memory(self.device)
@@ -140,11 +144,36 @@ def load_model(workload: Workload, changes: dict[str, Any] | None = None) -> Pre
     """Load the model with the head that the official script takes; `changes` are of its configuration."""
     task = workload.task
     auto = AutoModelForTokenClassification if task.name == "words" else AutoModelForSequenceClassification
-    torch.manual_seed(0)  # of the head
     pad = workload.tokenizer().pad_token_id
-    return auto.from_pretrained(
-        workload.model, num_labels=len(task.state()["labels"]), pad_token_id=pad, dtype=torch.float32, **(changes or {})
+    model = auto.from_pretrained(
+        workload.model,
+        num_labels=len(task.state()["labels"]),
+        pad_token_id=pad,
+        dtype=torch.float32,
+        **(changes or {}),
     )
+    workload.give_head(head_of(model))
+    return model
+
+
+def head_of(model: PreTrainedModel) -> nn.Linear:
+    """Return the last layer of a transformers model with a head: `classifier` or `score`."""
+    head = getattr(model, "classifier", None) or model.score
+    assert isinstance(head, nn.Linear)
+    return head
+
+
+def make_tokenizer(workload: Workload, *, mask: bool) -> PreTrainedTokenizerBase:
+    """Return the tokenizer, by which Trainer's collators know whether to make an attention mask."""
+    tokenizer = workload.tokenizer()
+    if not mask:
+        tokenizer.model_input_names = ["input_ids"]
+    return tokenizer
+
+
+def make_dataset(features: list[Features], tokenizer: PreTrainedTokenizerBase, *, pad: bool) -> Dataset:
+    """Return the columns that the official scripts make of these rows; run_glue.py pads each (`pad`)."""
+    return Dataset.from_list([columns(one, tokenizer, pad=pad) for one in features])
 
 
 def make_collator(workload: Workload, tokenizer: PreTrainedTokenizerBase, *, to_longest: bool) -> Any:

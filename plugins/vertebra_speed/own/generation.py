@@ -1,0 +1,3 @@
+"""Vertebra's generator as a run uses it, for the same requests."""
+
+from __future__ import annotations
