@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import shlex
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> int:
     from vertebra_speed.table import print_report
 
     report: dict[str, Any] = importlib.import_module(f"vertebra_speed.{arguments.command}").run(options)
+    report["line"] = shlex.join(["vertebra", "speed", *without_json(argv)])
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print_report(report)
@@ -105,3 +107,13 @@ def read_options(arguments: argparse.Namespace) -> Options:
         return options
     peers, precisions = PEERS[arguments.peer], PRECISIONS[arguments.precision]
     return replace(options, data=find_data(arguments.data), peers=peers, precisions=precisions)
+
+
+def without_json(argv: list[str]) -> list[str]:
+    """Return the arguments but for where the report is written to, which is no part of what was measured."""
+    before = ["", *argv]
+    return [
+        word
+        for word, last in zip(argv, before, strict=False)
+        if last != "--json" and word.partition("=")[0] != "--json"
+    ]

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from operator import ne
 from typing import Any
 
 from rich.console import Console
@@ -39,6 +40,20 @@ class Measured:
     memory: dict[str, int]
     outcome: dict[str, Any]
     """What its last call returned, where one was asked for: what the sides computed, to be compared."""
+
+
+def unlike(measured: Sequence[Measured], key: str, what: str) -> dict[str, dict[str, str]]:
+    """Say of each side how much of its outcome, a list, is not that of the first side that computes in fp32."""
+    reference = next((one for one in measured if one.side.precision == "fp32"), measured[0])
+    expected = reference.outcome[key]
+    return {
+        one.side.name: {
+            f"{what} unlike those of {reference.side.name}": f"{sum(map(ne, one.outcome[key], expected)):,} "
+            f"of {len(expected):,}"
+        }
+        for one in measured
+        if one is not reference
+    }
 
 
 class Bench:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vertebra_speed.comparison import Bench, Measured, Side
+from vertebra_speed.comparison import Bench, Side, unlike
 from vertebra_speed.options import Options
 from vertebra_speed.report import Report, make_report
 
@@ -33,7 +33,7 @@ def run(options: Options) -> Report:
         unit="pass",
         ceiling=ceiling,
         operations_a_token=work["operations_a_token"],
-        differences=differences(measured),
+        differences=unlike(measured, "labels", "labels"),
         notes=notes(options),
     )
     return report | {"memory": grown}
@@ -59,16 +59,6 @@ def memory(bench: Bench, every: list[Side], rows: int) -> dict[str, dict[str, An
     return {
         side.name: {str(rows * times): bench.peak(side, "evaluate", rows=rows * times, seed=0) for times in MULTIPLES}
         for side in every
-    }
-
-
-def differences(measured: list[Measured]) -> dict[str, dict[str, str]]:
-    """Return how many labels of each side are not those of the first, which computes in fp32."""
-    reference, *others = ([label for row in one.outcome["labels"] for label in row] for one in measured)
-    names = [one.side.name for one in measured[1:]]
-    return {
-        name: {"labels unlike the first side's": f"{sum(map(int.__ne__, labels, reference))} of {len(reference):,}"}
-        for name, labels in zip(names, others, strict=True)
     }
 
 

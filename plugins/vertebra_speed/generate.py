@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vertebra_speed.comparison import Bench, Measured, Side
+from vertebra_speed.comparison import Bench, Side, unlike
 from vertebra_speed.options import Options, Precision
 from vertebra_speed.report import Report, make_report
 
@@ -27,7 +27,7 @@ def run(options: Options) -> Report:
         work,
         measured,
         unit="pass",
-        differences=differences(measured),
+        differences=unlike(measured, "tokens", "answers"),
         notes=[
             f"{options.requests} requests, greedy, prompts of 8 to 256 tokens, answers of 8 to 128; tokens/s counts new ones.",
             "padded: generate on all at once, padded on the left. sorted: generate on batches of 8 with like stops, weights "
@@ -50,16 +50,3 @@ def sides(folder: str, options: Options) -> list[Side]:
         for precision in options.precisions
     ]
     return peers + own
-
-
-def differences(measured: list[Measured]) -> dict[str, dict[str, str]]:
-    """Return how many answers of each side are not those of the first, which computes in fp32."""
-    reference = measured[0].outcome["tokens"]
-    tokens = sum(map(len, reference))
-    return {
-        one.side.name: {
-            "answers unlike the first side's": f"{sum(map(list.__ne__, one.outcome['tokens'], reference))} of "
-            f"{len(reference)} ({tokens:,} tokens)"
-        }
-        for one in measured[1:]
-    }

@@ -25,8 +25,8 @@ def run(options: Options) -> Report:
         unit="step (Trainer) or turn",
         differences={},
         notes=[
-            f"tokens/s counts each token once for each head and each of {EPOCHS} epochs. K heads take Trainer K runs, one after "
-            "the other, so its figure does not depend on K; it is measured over some steps of such a run, the backbone frozen.",
+            f"tokens/s counts each token once for each head and each of {EPOCHS} epochs. K heads take K runs of Trainer, so "
+            "its figure does not depend on K; it is measured over some steps of one run, with the backbone frozen.",
             f"Vertebra's turn is the whole work on {options.rows:,} rows: hidden states computed once and kept on disk, "
             f"then K heads with learning rates of their own trained for {EPOCHS} epochs.",
             options.about_seconds,

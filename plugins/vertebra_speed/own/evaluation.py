@@ -33,10 +33,10 @@ class VertebraEvaluation:
         return clock.turn(sum(map(len, features)), 1)
 
     def labels(self, rows: int) -> dict[str, Any]:
-        """Return the likeliest label of each word or text, row by row in the split's order."""
+        """Return the likeliest label of each word or text, in the split's order."""
         names = self.workload.task.state()["labels"]
         found = self._predict(self.workload.rows("valid", rows))
-        return {"labels": [[names.index(label) for label in found[example]] for example in sorted(found)]}
+        return {"labels": [names.index(label) for example in sorted(found) for label in found[example]]}
 
     def memory(self) -> dict[str, Any]:
         """Return the most memory held so far."""

@@ -59,11 +59,11 @@ class EvaluationPeer:
         return clock.turn(sum(map(len, features)), 1)
 
     def labels(self, rows: int) -> dict[str, Any]:
-        """Return the likeliest label of each word or text, row by row in the split's order."""
+        """Return the likeliest label of each word or text, in the split's order."""
         features = self._ordered(rows)
         outputs = self.trainer.predict(make_dataset(features, self.tokenizer, pad=not self.best)).predictions
         found = {one.example: likeliest(output, one) for one, output in zip(features, outputs, strict=True)}
-        return {"labels": [found[example] for example in sorted(found)]}
+        return {"labels": [label for example in sorted(found) for label in found[example]]}
 
     def memory(self) -> dict[str, Any]:
         """Return the most memory held so far."""
