@@ -74,7 +74,7 @@ def peer_step(
     loss.backward()
     gradients = gradients_of(model.base_model, peer.head_of(model))
     model.zero_grad(set_to_none=True)
-    return float(loss), gradients
+    return loss.item(), gradients
 
 
 class Gradients:

@@ -38,7 +38,7 @@ N_LABELS = 9
 class Workload:
     """What stands in such a folder."""
 
-    model: Path
+    folder: Path
     task: Task
     features: dict[str, list[Features]]
     """Of `train` and `valid`, each a list in the order of the rows; a row is one sequence."""
@@ -54,7 +54,12 @@ class Workload:
             ]
             for split, all_ in found["features"].items()
         }
-        return cls(Path(folder) / "model", make_task(found["kind"], found["state"]), features)
+        return cls(Path(folder), make_task(found["kind"], found["state"]), features)
+
+    @property
+    def model(self) -> Path:
+        """The folder that both sides load the model from."""
+        return self.folder / "model"
 
     def rows(self, split: str, number: int) -> list[Features]:
         """Return so many rows of a split, from its start again where it has fewer."""

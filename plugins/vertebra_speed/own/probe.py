@@ -38,7 +38,7 @@ class VertebraProbe:
         features = self.workload.rows("train", rows)
         trainer = replace(LIKE_HF, batch_size=self.batch_size, epochs=float(epochs))
         settings = [HeadSettings(replace(trainer, learning_rate=rate), seed=seed) for rate in self.rates]
-        with TemporaryDirectory(prefix="vertebra-speed-") as cache:
+        with TemporaryDirectory(dir=self.workload.folder) as cache:
             clock = Clock(self.device)
             read = FrozenReader(self.backbone, self.devices, HiddenCache(Path(cache))).read(features, "reading")
             train_heads(self.workload.task, [[one] for one in read], settings, self.devices, self.host)

@@ -6,7 +6,6 @@ best: rows sorted by length, no attention mask, and weights in bf16 (`bf16_full_
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -31,9 +30,8 @@ class EvaluationPeer:
         torch.set_num_threads(threads)
         self.workload, self.best, self.device = Workload.read(folder), peer == "best", device
         self.tokenizer = make_tokenizer(self.workload, mask=not self.best)
-        self.scratch = tempfile.TemporaryDirectory(prefix="vertebra-speed-")
         arguments = TrainingArguments(
-            output_dir=self.scratch.name,
+            output_dir=str(self.workload.folder),
             per_device_eval_batch_size=batch_size,
             bf16_full_eval=self.best,
             use_cpu=device == "cpu",

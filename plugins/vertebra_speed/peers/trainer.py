@@ -8,7 +8,6 @@ not have under causal attention.
 from __future__ import annotations
 
 import gc
-import tempfile
 from typing import Any
 
 import torch
@@ -55,7 +54,6 @@ class TrainerPeer:
         self.model = load_model(self.workload)
         self.model.base_model.requires_grad_(not frozen)
         self.collator = make_collator(self.workload, self.tokenizer, to_longest=self.best)
-        self.scratch = tempfile.TemporaryDirectory(prefix="vertebra-speed-")
 
     def train(self, steps: int, warmup: int, seed: int) -> dict[str, Any]:
         """Train `warmup` steps and then `steps` that count, from a new Trainer and a new optimizer."""
@@ -88,10 +86,10 @@ class TrainerPeer:
         return self.train(steps, warmup, seed)
 
     def pick_batches(self, steps: int, warmup: int, seed: int) -> list[list[int]]:
-        """Return batches from an epoch as Trainer's own sampler orders it, drawn evenly.
+        """Return batches from an epoch as Trainer's own sampler orders it: of the first 50, an even sample by length.
 
-        That sampler sorts 50 batches at a time, so the first steps of an epoch are all long ones; an even sample of
-        these 50 has short and long ones in the measure of the whole epoch. The longest are the warm-up.
+        That sampler sorts 50 batches at a time, so the first steps of an epoch are its longest; few steps from there
+        would not stand for the epoch. The longest batches are the warm-up.
         """
         lengths = [len(one) for one in self.workload.features["train"]]
         generator = torch.Generator().manual_seed(seed)
@@ -101,9 +99,10 @@ class TrainerPeer:
             else RandomSampler(lengths, generator=generator)
         )
         places = list(order)
-        whole = len(places) // self.batch_size
+        whole = max(1, len(places) // self.batch_size)
         batches = [places[number * self.batch_size : (number + 1) * self.batch_size] for number in range(whole)]
         window = batches[: -(-steps // SORTED_TOGETHER) * SORTED_TOGETHER]
+        window.sort(key=lambda batch: max(lengths[place] for place in batch), reverse=True)
         picked = [window[int((number + 0.5) * len(window) / steps)] for number in range(steps)]
         mixed = [picked[number] for number in torch.randperm(steps, generator=generator).tolist()]
         return window[:warmup] + mixed
@@ -111,7 +110,7 @@ class TrainerPeer:
     def arguments(self, **settings: Any) -> TrainingArguments:
         """Return the arguments of a run that neither saves nor reports; all else is Trainer's own default."""
         return TrainingArguments(
-            output_dir=self.scratch.name,
+            output_dir=str(self.workload.folder),
             bf16=self.best,
             use_cpu=self.device == "cpu",
             save_strategy="no",
