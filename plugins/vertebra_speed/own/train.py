@@ -83,7 +83,7 @@ def fit(
 
 
 class Stopwatch:
-    """Times the steps after the warm-up, up to the last; a step is from the end of one to the end of the next."""
+    """Times the steps after the warm-up, up to the last; what ends a step is told late on a GPU, what starts it is not."""
 
     def __init__(self, warmup: int, last: int, clock: Clock) -> None:
         self.warmup, self.last, self.clock = warmup, last, clock
@@ -93,11 +93,15 @@ class Stopwatch:
         self.turn: dict[str, Any] = {}
 
     @hookimpl
-    def step_ended(self, step: StepEnd) -> None:
-        """Start behind the warm-up, stop behind the last step."""
-        if step.step == self.warmup:
+    def step_started(self, step: int) -> None:
+        """Start behind the warm-up."""
+        if step == self.warmup:
             self.clock.restart()
-        elif step.step > self.warmup:
+
+    @hookimpl
+    def step_ended(self, step: StepEnd) -> None:
+        """Stop behind the last step."""
+        if step.step > self.warmup:
             self.tokens += step.tokens
         if step.step == self.last:
             self.turn, self.loss = self.clock.turn(self.tokens, self.last - self.warmup), step.loss
