@@ -22,7 +22,7 @@ def run(options: Options) -> Report:
         options,
         work,
         measured,
-        unit="step (Trainer) or turn",
+        unit="step or turn",
         differences={},
         notes=[
             f"tokens/s counts each token once for each head and each of {EPOCHS} epochs. K heads take K runs of Trainer, so "
