@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint types contracts docs clean
+.PHONY: help demo test slow lint types contracts performance docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ types: $(INSTALLED) ## check types, strictly
 
 contracts: $(INSTALLED) ## check who imports whom
 	$(BIN)/lint-imports
+
+performance: $(INSTALLED) ## measure what docs/performance.md shows, for an hour or two on an idle machine
+	$(BIN)/python docs/performance.py
+	$(BIN)/python docs/generate.py
 
 docs: $(INSTALLED) ## write the generated parts of the documentation again
 	$(BIN)/python docs/generate.py

@@ -23,6 +23,7 @@ from vertebra.config.defaults import GROUPS, defaults_of
 from vertebra.host.hooks import hook_names
 from vertebra.host.hookspecs import BehaviourHooks, RegisterHooks, RunHooks
 from vertebra.host.manager import create_host
+from vertebra_speed.markdown import performance
 
 DOCS = Path(__file__).parent
 REGION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -131,6 +132,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "task_settings": task_settings,
     "example": example,
+    "performance": lambda: performance(DOCS / "performance"),
     "register_hooks": lambda: hooks(RegisterHooks),
     "run_hooks": lambda: hooks(RunHooks),
     "behaviour_hooks": lambda: hooks(BehaviourHooks),

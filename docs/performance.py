@@ -1,0 +1,43 @@
+"""Measure what docs/performance.md shows: `python docs/performance.py [NAME ...]`, then `make docs`.
+
+Each run is a command that anybody can give; what it measures goes into docs/performance/NAME.json.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from vertebra.cli.main import main as vertebra
+
+FOLDER = Path(__file__).parent / "performance"
+RUNS = {
+    "train-ner-small": "train --shape 6x384 --data conll --steps 25 --repeats 5",
+    "train-ner-gpt2": "train --shape gpt2 --data conll --steps 10 --repeats 5 --threads 2",
+    "train-sst2-small": "train --shape 6x384 --data sst2 --steps 10 --repeats 5",
+    "evaluate-ner-small": "evaluate --shape 6x384 --data conll --repeats 5",
+    "evaluate-ner-gpt2": "evaluate --shape gpt2 --data conll --repeats 3 --threads 2",
+    "evaluate-memory": "evaluate --shape 2x128 --data conll --repeats 3 --memory",
+    "generate-small": "generate --shape 6x384 --data conll --repeats 5",
+    "probe-small": "probe --shape 6x384 --data conll --rows 4096 --repeats 3",
+    "startup": "startup",
+}
+
+
+def main(names: list[str]) -> int:
+    """Make the named runs, or all of them; return the exit code of the first that fails."""
+    unknown = sorted(set(names) - set(RUNS))
+    if unknown:
+        print(f"There is no run {', '.join(unknown)}; there are {', '.join(RUNS)}.", file=sys.stderr)
+        return 2
+    FOLDER.mkdir(exist_ok=True)
+    for name in names or RUNS:
+        code = vertebra(["speed", *shlex.split(RUNS[name]), "--json", str(FOLDER / f"{name}.json")])
+        if code:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

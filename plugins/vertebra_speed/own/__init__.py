@@ -1,0 +1,1 @@
+"""Our side: Vertebra's engine as a run uses it."""

@@ -1,0 +1,1 @@
+"""The other side: Hugging Face's own programs, unmodified."""
