@@ -117,7 +117,7 @@ def test_an_exported_backbone_loads_in_plain_transformers(run: Path, tmp_path: P
     backbone = vertebra.load(run, device="cpu").model.backbone
     ids = backbone.tokenizer("Ada visited Paris.").input_ids
     with torch.no_grad():
-        own_TD = backbone(pack([Features(ids)], lambda _: None))
+        own_TD = backbone(pack([Features(ids, positions=range(len(ids)))], lambda _: None))
     torch.testing.assert_close(own_TD, hidden_1TD[0], rtol=1e-4, atol=1e-5)
 
 

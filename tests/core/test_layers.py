@@ -95,6 +95,25 @@ def test_prepacked_weights_change_nothing(family: str, dtype: torch.dtype, batch
     torch.testing.assert_close(found.float(), expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_positions_that_are_not_read_are_not_computed_and_change_nothing(family: str, batch: PackedBatch) -> None:
+    model = packed_model(family)
+    positions_P = torch.tensor([0, 5, 5, batch.n_tokens - 1])
+    hidden_TD, hidden_PD = (
+        run_written_out(model, batch, "causal", positions_P=positions) for positions in (None, positions_P)
+    )
+    assert hidden_TD is not None and hidden_PD is not None
+    torch.testing.assert_close(hidden_PD, hidden_TD[positions_P], rtol=1e-5, atol=1e-6)
+    gradients = [
+        torch.autograd.grad(hidden.square().sum(), list(model.parameters()), allow_unused=True)
+        for hidden in (hidden_PD, hidden_TD[positions_P])
+    ]
+    for found, expected in zip(*gradients, strict=True):
+        assert (found is None) == (expected is None)
+        if found is not None:
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_dropout_drops_what_it_should() -> None:
     settings = {"attn_pdrop": 0.3, "embd_pdrop": 0.3, "resid_pdrop": 0.3}
     configuration = tiny.config("gpt2")

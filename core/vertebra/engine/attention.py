@@ -84,15 +84,25 @@ def packed_attention(
 
 def attend(query_THd: Tensor, key_TGd: Tensor, value_TGd: Tensor, packed: PackedBatch, options: Options) -> Tensor:
     """Return (T, H, d), each token's attention over its own sequence, in the query's type."""
-    inputs = (query_THd, key_TGd, value_TGd)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
-        out_THd: Tensor = _Attention.apply(*inputs, packed, options)  # type: ignore[no-untyped-call]
+    return _attend([one.unsqueeze(1) for one in (query_THd, key_TGd, value_TGd)], packed, options)
+
+
+def attend_joined(joined_T3Hd: Tensor, packed: PackedBatch, options: Options) -> Tensor:
+    """Return (T, H, d), as `attend` does, of query, key and value that stand side by side."""
+    return _attend([joined_T3Hd], packed, options)
+
+
+def _attend(streams: list[Tensor], packed: PackedBatch, options: Options) -> Tensor:
+    """Attend with query, key and value from streams (T, C, heads, d) that hold C of the three each."""
+    if torch.is_grad_enabled() and any(stream.requires_grad for stream in streams):
+        out_THd: Tensor = _Attention.apply(packed, options, *streams)  # type: ignore[no-untyped-call]
         return out_THd
     groups = packed.groups
-    spread = [groups.spread(tensor) for tensor in inputs]
-    out_RHd = torch.empty_like(spread[0], memory_format=torch.contiguous_format)
+    spread = [groups.spread(stream) for stream in streams]
+    out_RHd = torch.empty_like(spread[0][:, 0], memory_format=torch.contiguous_format)
     for group in groups.members:
-        _put(out_RHd, group, _attend_group([_take(tensor, group) for tensor in spread], group, packed, options))
+        heads = [part for stream in spread for part in _take(stream, group)]
+        _put(out_RHd, group, _attend_group(heads, group, packed, options))
     return groups.collect(out_RHd)
 
 
@@ -102,14 +112,13 @@ class _Attention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        *tensors, packed, options = inputs
-        spread = [packed.groups.spread(tensor) for tensor in tensors]
-        out_RHd = torch.empty_like(spread[0], memory_format=torch.contiguous_format)
+    def forward(ctx: Any, packed: PackedBatch, options: Options, *streams: Tensor) -> Tensor:
+        spread = [packed.groups.spread(stream) for stream in streams]
+        out_RHd = torch.empty_like(spread[0][:, 0], memory_format=torch.contiguous_format)
         ctx.groups, ctx.graphs = packed.groups, []
-        ctx.shapes = [(tensor.shape[1:], tensor.dtype) for tensor in tensors]
+        ctx.shapes = [(stream.shape[1:], stream.dtype) for stream in streams]
         for group in packed.groups.members:
-            leaves = [_take(tensor, group).detach().requires_grad_() for tensor in spread]
+            leaves = [part.detach().requires_grad_() for stream in spread for part in _take(stream, group)]
             with torch.enable_grad():
                 out_nHLd = _attend_group(leaves, group, packed, options)
             _put(out_RHd, group, out_nHLd.detach())
@@ -120,32 +129,33 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_THd: Tensor) -> Any:
-        spread = ctx.groups.spread(gradient_THd)
+        spread_RHd = ctx.groups.spread(gradient_THd)
         if ctx.groups.padding is not None:  # what padding attends to counts for nothing
-            spread.index_fill_(0, ctx.groups.padding, 0)
-        gradients = [spread.new_empty((len(spread), *shape), dtype=dtype) for shape, dtype in ctx.shapes]
+            spread_RHd.index_fill_(0, ctx.groups.padding, 0)
+        gradients = [spread_RHd.new_empty((len(spread_RHd), *shape), dtype=dtype) for shape, dtype in ctx.shapes]
+        places = [place for gradient in gradients for place in gradient.unbind(1)]
         for group, (leaves, out_nHLd) in zip(ctx.groups.members, ctx.graphs, strict=True):
-            parts = torch.autograd.grad(out_nHLd, leaves, _take(spread, group))
-            for gradient, part in zip(gradients, parts, strict=True):
-                _put(gradient, group, part)
+            (part_nHLd,) = _take(spread_RHd.unsqueeze(1), group)
+            for place, part in zip(places, torch.autograd.grad(out_nHLd, leaves, part_nHLd), strict=True):
+                _put(place, group, part)
         ctx.graphs = None
-        return *(ctx.groups.collect(gradient) for gradient in gradients), None, None
+        return None, None, *(ctx.groups.collect(gradient) for gradient in gradients)
 
 
-def _take(tensor_RHd: Tensor, group: Group) -> Tensor:
-    """Return a group's rectangle as (n, H, L, d).
+def _take(stream_RCHd: Tensor, group: Group) -> tuple[Tensor, ...]:
+    """Return a group's rectangle of each of the C parts, as (n, H, L, d).
 
     bf16 attention kernels for the CPU are several times slower on short sequences than fp32 ones.
     """
-    dtype = torch.float32 if tensor_RHd.device.type == "cpu" else tensor_RHd.dtype
-    part_nLHd = tensor_RHd[group.places].view(group.count, group.longest, *tensor_RHd.shape[1:])
-    return part_nLHd.transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
+    dtype = torch.float32 if stream_RCHd.device.type == "cpu" else stream_RCHd.dtype
+    part_nLCHd = stream_RCHd[group.places].view(group.count, group.longest, *stream_RCHd.shape[1:])
+    return part_nLCHd.permute(2, 0, 3, 1, 4).to(dtype, memory_format=torch.contiguous_format).unbind(0)
 
 
-def _put(tensor_RHd: Tensor, group: Group, part_nHLd: Tensor) -> None:
+def _put(place_RHd: Tensor, group: Group, part_nHLd: Tensor) -> None:
     """Write a group's rectangle to its place."""
-    place_nLHd = tensor_RHd[group.places].view(group.count, group.longest, *tensor_RHd.shape[1:])
-    place_nLHd.copy_(part_nHLd.transpose(1, 2))
+    rows_nLHd = place_RHd[group.places].unflatten(0, (group.count, group.longest))  # type: ignore[no-untyped-call]
+    rows_nLHd.copy_(part_nHLd.transpose(1, 2))
 
 
 def _attend_group(heads: Sequence[Tensor], group: Group, packed: PackedBatch, options: Options) -> Tensor:

@@ -1,6 +1,6 @@
 """The shared backbone: a causal decoder that turns a packed batch into hidden states.
 
-Letters: T tokens in the packed stream, N sequences, D hidden width.
+Letters: T tokens in the packed stream, N sequences, P positions that a head reads, D hidden width.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Backbone(nn.Module):
         return int(self.model.config.hidden_size)
 
     def forward(self, batch: PackedBatch) -> Tensor:
-        """Return the hidden states (T, D) of the last layer, in the stream's order."""
+        """Return the hidden states (P, D) of the last layer at the batch's positions."""
         if self.info.packing == "padded":
-            return run_padded(self.model, batch, self.info.attention)
+            return run_padded(self.model, batch, self.info.attention)[batch.positions_P]
         if self.info.layers == "written out" and batch.input_ids_T.device.type == "cpu":
-            hidden_TD = run_written_out(self.model, batch, self.info.attention, self._kernels)
-            if hidden_TD is not None:
-                return hidden_TD
-        return run_packed(self.model, batch, self.info.attention)
+            hidden_PD = run_written_out(self.model, batch, self.info.attention, self._kernels, batch.positions_P)
+            if hidden_PD is not None:
+                return hidden_PD
+        return run_packed(self.model, batch, self.info.attention)[batch.positions_P]
 
     @contextmanager
     def prepacked(self, dtype: torch.dtype | None = None) -> Iterator[None]:
@@ -79,16 +79,25 @@ class Backbone(nn.Module):
 
 
 def run_written_out(
-    model: PreTrainedModel, batch: PackedBatch, attention: Attention, kernels: Kernels | None = None
+    model: PreTrainedModel,
+    batch: PackedBatch,
+    attention: Attention,
+    kernels: Kernels | None = None,
+    positions_P: Tensor | None = None,
 ) -> Tensor | None:
-    """Run the stream through layers written out for speed: (T, D), or None where they do not stand for this model's own."""
+    """Run the stream through layers written out for speed: (P, D), by default for all positions.
+
+    None where these layers do not stand for the model's own.
+    """
     forward = find_pass(model)
     if forward is None:
         return None
     kernels = kernels or PlainKernels(_dtype(model))
     causal = (attention == "causal",) * model.config.num_hidden_layers
+    if positions_P is None:
+        positions_P = torch.arange(batch.n_tokens)
     with torch.autocast("cpu", enabled=False):
-        return forward(model, batch, causal, kernels)
+        return forward(model, batch, causal, kernels, positions_P)
 
 
 def _dtype(model: PreTrainedModel) -> torch.dtype:

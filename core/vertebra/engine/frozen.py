@@ -2,7 +2,7 @@
 
 Only the positions that the features name are kept. The backbone runs in evaluation mode, so nothing of it is dropped.
 
-Letters: P positions that a head reads, T tokens in the packed stream, D hidden width.
+Letters: P positions that a head reads, D hidden width.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class FrozenReader:
             for piece in with_progress(cut(features, self.devices.config.token_budget, padded=padded), title):
                 batch = pack(piece, lambda _: None).to(self.devices.accelerator.device)
                 with self.devices.accelerator.autocast():
-                    hidden_TD = self.backbone(batch)
-                yield hidden_TD[batch.positions_P].float().cpu().numpy()
+                    hidden_PD = self.backbone(batch)
+                yield hidden_PD.float().cpu().numpy()
 
     def _key(self, features: Sequence[Features]) -> str:
         digest = hashlib.blake2b(self._identity.encode(), digest_size=16)

@@ -1,6 +1,6 @@
 """The model of a run: one backbone, and a head for each task.
 
-Letters: T tokens in the packed stream, P positions that the head reads, D hidden width.
+Letters: P positions that the head reads, D hidden width.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class TaskModel(nn.Module):
 
     def forward(self, batch: PackedBatch, task: str) -> Tensor:
         """Return a task's outputs (P, …) at the positions that its features name."""
-        hidden_PD = self.backbone(batch)[batch.positions_P] if batch.hidden_PD is None else batch.hidden_PD
+        hidden_PD = self.backbone(batch) if batch.hidden_PD is None else batch.hidden_PD
         # Heads are small, and losses want full precision.
         outputs: Tensor = self.heads[task](hidden_PD)
         return outputs.float()

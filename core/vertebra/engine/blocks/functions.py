@@ -6,6 +6,7 @@ Letters: T tokens, I and O features going in and out.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
@@ -31,6 +32,7 @@ class Layer(Protocol):
 
 _SLOPE = 2 * math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
+_BLOCK = 128
 
 
 def linear(x_TI: Tensor, layer: Layer, dtype: torch.dtype) -> Tensor:
@@ -64,7 +66,7 @@ class _Linear(torch.autograd.Function):
         if for_weight:
             product = x_TI.T @ gradient_TO if ctx.inputs_first else gradient_TO.T @ x_TI
             for_weights = product.to(weight_type)
-        return for_x_TI, for_weights, gradient_TO.sum(0, dtype=bias_type) if for_bias else None, None
+        return for_x_TI, for_weights, gradient_TO.sum(0).to(bias_type) if for_bias else None, None
 
 
 def gelu(x_TO: Tensor) -> Tensor:
@@ -79,20 +81,31 @@ def gelu(x_TO: Tensor) -> Tensor:
 class _Gelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_TO: Tensor) -> Tensor:
-        x = x_TO.float()
-        gate = (x * x).mul_(_SLOPE * _CUBIC).add_(_SLOPE).mul_(x).sigmoid_()
-        ctx.save_for_backward(x_TO, gate.to(x_TO.dtype))
-        return (gate * x).to(x_TO.dtype)
+        out_TO, gate_TO = torch.empty_like(x_TO), torch.empty_like(x_TO)
+        for rows, out, gate in _in_blocks(x_TO, out_TO, gate_TO):
+            x = rows.float()
+            opened = (x * x).mul_(_SLOPE * _CUBIC).add_(_SLOPE).mul_(x).sigmoid_()
+            gate.copy_(opened)
+            out.copy_(opened.mul_(x))
+        ctx.save_for_backward(x_TO, gate_TO)
+        return out_TO
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_TO: Tensor) -> Tensor:
-        x_TO, gate_TO = ctx.saved_tensors
-        x, gate = x_TO.float(), gate_TO.float()
-        slope = (x * x).mul_(3 * _SLOPE * _CUBIC).add_(_SLOPE)
-        # x · gate · (1 - gate), in one pass
-        derivative: Tensor = torch.ops.aten.sigmoid_backward(x, gate).mul_(slope).add_(gate)
-        return derivative.mul_(gradient_TO).to(gradient_TO.dtype)
+        out_TO = torch.empty_like(gradient_TO)
+        for rows, gate, gradient, out in _in_blocks(*ctx.saved_tensors, gradient_TO, out_TO):
+            x, opened = rows.float(), gate.float()
+            slope = (x * x).mul_(3 * _SLOPE * _CUBIC).add_(_SLOPE)
+            # x · gate · (1 - gate), in one pass
+            derivative = torch.ops.aten.sigmoid_backward(x, opened).mul_(slope).add_(opened)
+            out.copy_(derivative.mul_(gradient))
+        return out_TO
+
+
+def _in_blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the same few rows of each tensor, so that what is computed of them stays in the processor's cache."""
+    return zip(*(torch.split(tensor, _BLOCK) for tensor in tensors), strict=True)
 
 
 def drop(x_TD: Tensor, dropout: float) -> Tensor:

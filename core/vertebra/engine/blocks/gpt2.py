@@ -1,6 +1,6 @@
 """GPT-2's forward pass (Radford and others, 2019) over a packed stream.
 
-Letters: T tokens in the stream, D hidden width, H heads, d their width.
+Letters: T tokens in the stream, P positions that are read, D hidden width, O inner width, H heads, d their width.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from transformers.activations import NewGELUActivation
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
-from vertebra.engine.attention import Options, attend
+from vertebra.engine.attention import Options, attend_joined
 from vertebra.engine.blocks.functions import add_dropped, drop, layer_norm
 from vertebra.engine.blocks.kernels import Kernels
 from vertebra.engine.packing import PackedBatch
@@ -33,27 +33,25 @@ def is_plain(model: Any) -> bool:
     )
 
 
-def forward(model: Any, batch: PackedBatch, causal: tuple[bool, ...], kernels: Kernels) -> Tensor:
-    """Return the hidden states (T, D) of the last layer, in the stream's order."""
+def forward(model: Any, batch: PackedBatch, causal: tuple[bool, ...], kernels: Kernels, positions_P: Tensor) -> Tensor:
+    """Return the hidden states (P, D) of the last layer at these positions of the stream."""
     embedded_TD = model.wte(batch.input_ids_T) + model.wpe(batch.position_ids_T)
     x_TD = drop(embedded_TD, model.drop.p if model.training else 0.0)
     for block, looks_back in zip(model.h, causal, strict=True):
-        x_TD = _attention(block.attn, layer_norm(x_TD, block.ln_1), x_TD, batch, looks_back, kernels)
-        x_TD = _feed_forward(block.mlp, layer_norm(x_TD, block.ln_2), x_TD, kernels)
+        seen_TD = _attend(block.attn, layer_norm(x_TD, block.ln_1), batch, looks_back, kernels)
+        if block is model.h[-1]:  # nobody reads what else would follow
+            x_TD, seen_TD = x_TD.index_select(0, positions_P), seen_TD.index_select(0, positions_P)
+        x_TD = _add(x_TD, kernels.linear(block.attn.c_proj, seen_TD), block.attn.resid_dropout)
+        inner_TO = kernels.gelu_linear(block.mlp.c_fc, layer_norm(x_TD, block.ln_2))
+        x_TD = _add(x_TD, kernels.linear(block.mlp.c_proj, inner_TO), block.mlp.dropout)
     return layer_norm(x_TD, model.ln_f)
 
 
-def _attention(
-    layer: Any, normed_TD: Tensor, x_TD: Tensor, batch: PackedBatch, causal: bool, kernels: Kernels
-) -> Tensor:
-    joined = kernels.linear(layer.c_attn, normed_TD).view(len(x_TD), 3, layer.num_heads, layer.head_dim)
-    query_THd, key_THd, value_THd = joined.unbind(1)
+def _attend(layer: Any, normed_TD: Tensor, batch: PackedBatch, causal: bool, kernels: Kernels) -> Tensor:
+    joined_T3Hd = kernels.linear(layer.c_attn, normed_TD).view(len(normed_TD), 3, layer.num_heads, layer.head_dim)
     options = Options(layer.scaling, layer.attn_dropout.p if layer.training else 0.0, causal)
-    seen_THd = attend(query_THd, key_THd, value_THd, batch, options)
-    out_TD = kernels.linear(layer.c_proj, seen_THd.flatten(1))
-    return add_dropped(x_TD, out_TD, layer.resid_dropout.p if layer.training else 0.0)
+    return attend_joined(joined_T3Hd, batch, options).flatten(1)
 
 
-def _feed_forward(layer: Any, normed_TD: Tensor, x_TD: Tensor, kernels: Kernels) -> Tensor:
-    out_TD = kernels.linear(layer.c_proj, kernels.gelu_linear(layer.c_fc, normed_TD))
-    return add_dropped(x_TD, out_TD, layer.dropout.p if layer.training else 0.0)
+def _add(x_TD: Tensor, branch_TD: Tensor, dropout: nn.Dropout) -> Tensor:
+    return add_dropped(x_TD, branch_TD, dropout.p if dropout.training else 0.0)

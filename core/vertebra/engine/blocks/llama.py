@@ -1,6 +1,6 @@
 """The forward pass of Llama (Touvron and others, 2023) and of the families that differ from it by a norm or a window.
 
-Letters: T tokens in the stream, D hidden width, H query heads, G key-value heads, d their width.
+Letters: T tokens in the stream, P positions that are read, D hidden width, H query heads, G key-value heads, d their width.
 """
 
 from __future__ import annotations
@@ -43,16 +43,17 @@ def is_plain(model: Any) -> bool:
     )
 
 
-def forward(model: Any, batch: PackedBatch, causal: tuple[bool, ...], kernels: Kernels) -> Tensor:
-    """Return the hidden states (T, D) of the last layer, in the stream's order."""
+def forward(model: Any, batch: PackedBatch, causal: tuple[bool, ...], kernels: Kernels, positions_P: Tensor) -> Tensor:
+    """Return the hidden states (P, D) of the last layer at these positions of the stream."""
     x_TD = model.embed_tokens(batch.input_ids_T)
     cos_1Td, sin_1Td = model.rotary_emb(x_TD, batch.position_ids_T.unsqueeze(0))
     angles = cos_1Td.squeeze(0), sin_1Td.squeeze(0)
     for layer, looks_back in zip(model.layers, causal, strict=True):
-        normed_TD = _norm(layer.input_layernorm, x_TD)
-        x_TD = x_TD + _attention(layer.self_attn, normed_TD, batch, angles, looks_back, kernels)
-        normed_TD = _norm(layer.post_attention_layernorm, x_TD)
-        x_TD = x_TD + _feed_forward(layer.mlp, normed_TD, kernels)
+        seen_TD = _attend(layer.self_attn, _norm(layer.input_layernorm, x_TD), batch, angles, looks_back, kernels)
+        if layer is model.layers[-1]:  # nobody reads what else would follow
+            x_TD, seen_TD = x_TD.index_select(0, positions_P), seen_TD.index_select(0, positions_P)
+        x_TD = x_TD + kernels.linear(layer.self_attn.o_proj, seen_TD)
+        x_TD = x_TD + _feed_forward(layer.mlp, _norm(layer.post_attention_layernorm, x_TD), kernels)
     return _norm(model.norm, x_TD)
 
 
@@ -60,7 +61,7 @@ def _norm(norm: Any, x: Tensor) -> Tensor:
     return rms_norm(x, norm.weight, norm.variance_epsilon)
 
 
-def _attention(
+def _attend(
     layer: Any,
     normed_TD: Tensor,
     batch: PackedBatch,
@@ -76,8 +77,7 @@ def _attention(
         query_THd, key_TGd = _norm(layer.q_norm, query_THd), _norm(layer.k_norm, key_TGd)
     window = layer.sliding_window if hasattr(layer, "sliding_window") else getattr(layer.config, "sliding_window", None)
     options = Options(layer.scaling, layer.attention_dropout if layer.training else 0.0, causal, window)
-    seen_THd = attend(rotate(query_THd, *angles), rotate(key_TGd, *angles), value_TGd, batch, options)
-    return kernels.linear(layer.o_proj, seen_THd.flatten(1))
+    return attend(rotate(query_THd, *angles), rotate(key_TGd, *angles), value_TGd, batch, options).flatten(1)
 
 
 def _feed_forward(layer: Any, normed_TD: Tensor, kernels: Kernels) -> Tensor:

@@ -11,7 +11,7 @@ from vertebra.engine.blocks import gpt2, llama
 from vertebra.engine.blocks.kernels import Kernels
 from vertebra.engine.packing import PackedBatch
 
-Pass = Callable[[PreTrainedModel, PackedBatch, tuple[bool, ...], Kernels], Tensor]
+Pass = Callable[[PreTrainedModel, PackedBatch, tuple[bool, ...], Kernels, Tensor], Tensor]
 
 
 def find_pass(model: PreTrainedModel) -> Pass | None:
