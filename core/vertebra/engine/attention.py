@@ -6,13 +6,14 @@ The batch arrives as the keyword argument `packed`, which models hand through to
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from vertebra.engine.generation.stream import CachedStream
 from vertebra.engine.packing import PackedBatch
 
 PACKED = "vertebra_packed"
@@ -30,7 +31,7 @@ def packed_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    packed: PackedBatch | None = None,
+    packed: PackedBatch | CachedStream | None = None,
     causal: bool = True,
     sliding_window: int | None = None,
     **other: Any,
@@ -46,6 +47,8 @@ def packed_attention(
     for name in ("softcap", "s_aux", "position_bias"):
         if other.get(name) is not None:
             raise UnsupportedAttentionError(f"{type(module).__name__} uses '{name}'")
+    if isinstance(packed, CachedStream):
+        return packed.attend(cast(int, module.layer_idx), query, key, value, scaling, sliding_window), None
     # bf16 attention kernels for the CPU are several times slower on short sequences than fp32 ones.
     dtype = torch.float32 if query.device.type == "cpu" else query.dtype
     sizes = [length * count for length, count in packed.groups()]
