@@ -60,10 +60,10 @@ class Generator:
         """Return the completion of each request, in their order. Raises `DataError` for a prompt that cannot be used."""
         scheduler = self.scheduler(streams=False)
         numbers = [scheduler.add(request) for request in requests]
+        ended: dict[int, Completion] = {}
         while scheduler.busy:
-            scheduler.step()
-        completions = (scheduler.completion(number) for number in numbers)
-        return [one for one in completions if one is not None]
+            ended |= {token.request: token.completion for token in scheduler.step() if token.completion is not None}
+        return [ended[number] for number in numbers]
 
     def stream(self, requests: Iterable[Request]) -> Iterator[Token]:
         """Yield the tokens of all requests as they come; `Token.request` is the place of the request in their order."""

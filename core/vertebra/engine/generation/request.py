@@ -73,19 +73,6 @@ class Request:
             raise ConfigError(f"stop={stop!r}: must be a tuple of strings that are not empty.")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One more token of a request."""
-
-    request: int
-    """The number of the request: its place in the list, or what `Scheduler.add` returned."""
-    id: int
-    text: str
-    """What the text grew by: whole characters, so it may be empty, or more than this token's own."""
-    finish: Finish | None
-    """Set on the last token of a request."""
-
-
 @dataclass(frozen=True)
 class Completion:
     """The answer to a request."""
@@ -95,3 +82,21 @@ class Completion:
     text: str | None
     """The new text, up to the stop string where one came; None where the generator has no tokenizer."""
     finish: Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One more token of a request."""
+
+    request: int
+    """The number of the request: its place in the list, or what `Scheduler.add` returned."""
+    id: int
+    text: str
+    """What the text grew by: whole characters, so it may be empty, or more than this token's own."""
+    completion: Completion | None
+    """The whole answer, with the last token of a request."""
+
+    @property
+    def finish(self) -> Finish | None:
+        """Why the request ended with this token; None where it goes on."""
+        return None if self.completion is None else self.completion.finish

@@ -75,7 +75,6 @@ class Scheduler:
         self._waiting: deque[_Running] = deque()
         self._running: list[_Running] = []
         self._added = 0
-        self._completions: dict[int, Completion] = {}
 
     @property
     def busy(self) -> bool:
@@ -102,10 +101,6 @@ class Scheduler:
             for one in [one for one in queue if one.number == number]:
                 queue.remove(one)
                 self._decoder.release(one.slot)
-
-    def completion(self, number: int) -> Completion | None:
-        """Hand out the completion of a request, once; None while it has not ended."""
-        return self._completions.pop(number, None)
 
     @torch.inference_mode()
     def step(self) -> list[Token]:
@@ -176,15 +171,16 @@ class Scheduler:
                 "too low for them."
             )
         finish = one.accept(token, self._limits.context)
+        completion = None
         if finish is not None:
             self._decoder.release(one.slot)
             if one.text is None and self._tokenizer is not None:
                 one.text = self._whole_text(one)
             if one.text is not None:
                 one.text.end()
-            self._completions[one.number] = one.completion(finish)
+            completion = one.completion(finish)
         text = one.text.take(last=finish is not None) if one.text is not None else ""
-        return Token(one.number, token, text, finish)
+        return Token(one.number, token, text, completion)
 
     def _whole_text(self, one: _Running) -> TextStream:
         assert self._tokenizer is not None
