@@ -134,12 +134,12 @@ def test_attention_with_dropout_is_right_on_average(heads: int, causal: bool, wi
     batch = batch_of([14, 9, 9, 2])
     shapes = (4, heads, heads)
     query, key, value = (torch.randn(batch.n_tokens, count, 8).requires_grad_() for count in shapes)
-    expected = attend(query, key, value, batch, Options(causal=causal, window=window))
+    expected = attend(query, key, value, batch, Options(causal=causal, window=window), 0)
     total = sum(
-        attend(query, key, value, batch, Options(dropout=0.2, causal=causal, window=window)) for _ in range(4000)
+        attend(query, key, value, batch, Options(dropout=0.2, causal=causal, window=window), 0) for _ in range(4000)
     )
     torch.testing.assert_close(total / 4000, expected, rtol=0, atol=0.06)
-    few = attend(query, key, value, batch, Options(dropout=1e-9, causal=causal, window=window))
+    few = attend(query, key, value, batch, Options(dropout=1e-9, causal=causal, window=window), 0)
     torch.testing.assert_close(few, expected, rtol=1e-5, atol=1e-5)
     given = torch.randn_like(expected)
     for found, wanted in zip(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from transformers import AttentionInterface
 
 from vertebra.engine.attention_varlen import attend_varlen
 from vertebra.engine.dropout import keep_mask
+from vertebra.engine.generation.stream import CachedStream
 from vertebra.engine.groups import Group
 from vertebra.engine.packing import PackedBatch
 
@@ -53,7 +54,7 @@ def packed_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    packed: PackedBatch | None = None,
+    packed: PackedBatch | CachedStream | None = None,
     causal: bool | tuple[bool, ...] = True,
     sliding_window: int | None = None,
     **other: Any,
@@ -70,25 +71,35 @@ def packed_attention(
     for name in ("softcap", "s_aux", "position_bias"):
         if other.get(name) is not None:
             raise UnsupportedAttentionError(f"{type(module).__name__} uses '{name}'")
-    if isinstance(causal, tuple):
-        assert isinstance(module.layer_idx, int)
-        causal = causal[module.layer_idx]
-    if packed.causal is None:
-        out = attend_varlen(query, key, value, packed, scaling, dropout, causal, sliding_window)
+    layer = cast(int, module.layer_idx)
+    query_THd, key_TGd, value_TGd = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    options = Options(scaling, dropout, causal[layer] if isinstance(causal, tuple) else causal, sliding_window)
+    if isinstance(packed, PackedBatch) and packed.causal is None:
+        out = attend_varlen(query, key, value, packed, scaling, dropout, options.causal, sliding_window)
         if out is not None:
             return out, None
-    options = Options(scaling, dropout, causal, sliding_window)
-    query_THd, key_TGd, value_TGd = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    return attend(query_THd, key_TGd, value_TGd, packed, options).unsqueeze(0), None
+    return attend(query_THd, key_TGd, value_TGd, packed, options, layer).unsqueeze(0), None
 
 
-def attend(query_THd: Tensor, key_TGd: Tensor, value_TGd: Tensor, packed: PackedBatch, options: Options) -> Tensor:
-    """Return (T, H, d), each token's attention over its own sequence, in the query's type."""
+def attend(
+    query_THd: Tensor,
+    key_TGd: Tensor,
+    value_TGd: Tensor,
+    packed: PackedBatch | CachedStream,
+    options: Options,
+    layer: int,
+) -> Tensor:
+    """Return (T, H, d), each token's attention over its own sequence, in the query's type; `layer` is its number."""
+    if isinstance(packed, CachedStream):
+        return packed.attend(layer, query_THd, key_TGd, value_TGd, options.scale, options.window)
     return _attend([one.unsqueeze(1) for one in (query_THd, key_TGd, value_TGd)], packed, options)
 
 
-def attend_joined(joined_T3Hd: Tensor, packed: PackedBatch, options: Options) -> Tensor:
+def attend_joined(joined_T3Hd: Tensor, packed: PackedBatch | CachedStream, options: Options, layer: int) -> Tensor:
     """Return (T, H, d), as `attend` does, of query, key and value that stand side by side."""
+    if isinstance(packed, CachedStream):
+        query_THd, key_THd, value_THd = joined_T3Hd.unbind(1)
+        return packed.attend(layer, query_THd, key_THd, value_THd, options.scale, options.window)
     return _attend([joined_T3Hd], packed, options)
 
 

@@ -21,7 +21,9 @@ class VertebraEvaluation:
 
     def __init__(self, folder: str, precision: str, threads: int, device: str) -> None:
         self.workload, self.device = Workload.read(folder), device
-        self.devices = set_up(GPUConfig(device=device, precision=precision, threads=threads))  # type: ignore[arg-type]
+        self.devices = set_up(
+            GPUConfig(device=device, precision=precision, evaluation_precision=precision, threads=threads)  # type: ignore[arg-type]
+        )
         self.model = load_model(self.workload).to(device)
 
     def evaluate(self, rows: int, seed: int) -> dict[str, Any]:

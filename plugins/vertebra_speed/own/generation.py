@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
-from vertebra.engine.generation.generator import Generator
-from vertebra.engine.generation.request import Request
 
 from vertebra.config.schema import GPUConfig
 from vertebra.engine.devices import set_up
+from vertebra.engine.generation.generator import Generator
+from vertebra.engine.generation.request import Request
 from vertebra_speed.clock import Clock, peak_memory
 from vertebra_speed.requests import make_requests
 from vertebra_speed.workload import Workload

@@ -8,12 +8,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from vertebra.engine.frozen import FrozenReader
-from vertebra.engine.heads import HeadSettings, train_heads
-from vertebra.engine.hidden_cache import HiddenCache
 
 from vertebra.config.schema import GPUConfig
 from vertebra.engine.devices import set_up
+from vertebra.engine.frozen import FrozenReader
+from vertebra.engine.heads import HeadSettings, train_heads
+from vertebra.engine.hidden_cache import HiddenCache
 from vertebra.host.manager import create_host
 from vertebra_speed.clock import Clock, peak_memory
 from vertebra_speed.own.train import LIKE_HF, load_model

@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from vertebra.engine.attention import Options, attend_joined
 from vertebra.engine.blocks.functions import add_dropped, drop, layer_norm
 from vertebra.engine.blocks.kernels import Kernels
+from vertebra.engine.generation.stream import CachedStream
 from vertebra.engine.packing import PackedBatch
 
 
@@ -33,7 +34,9 @@ def is_plain(model: Any) -> bool:
     )
 
 
-def forward(model: Any, batch: PackedBatch, causal: tuple[bool, ...], kernels: Kernels, positions_P: Tensor) -> Tensor:
+def forward(
+    model: Any, batch: PackedBatch | CachedStream, causal: tuple[bool, ...], kernels: Kernels, positions_P: Tensor
+) -> Tensor:
     """Return the hidden states (P, D) of the last layer at these positions of the stream."""
     embedded_TD = model.wte(batch.input_ids_T) + model.wpe(batch.position_ids_T)
     x_TD = drop(embedded_TD, model.drop.p if model.training else 0.0)
@@ -47,10 +50,10 @@ def forward(model: Any, batch: PackedBatch, causal: tuple[bool, ...], kernels: K
     return layer_norm(x_TD, model.ln_f)
 
 
-def _attend(layer: Any, normed_TD: Tensor, batch: PackedBatch, causal: bool, kernels: Kernels) -> Tensor:
+def _attend(layer: Any, normed_TD: Tensor, batch: PackedBatch | CachedStream, causal: bool, kernels: Kernels) -> Tensor:
     joined_T3Hd = kernels.linear(layer.c_attn, normed_TD).view(len(normed_TD), 3, layer.num_heads, layer.head_dim)
     options = Options(layer.scaling, layer.attn_dropout.p if layer.training else 0.0, causal)
-    return attend_joined(joined_T3Hd, batch, options).flatten(1)
+    return attend_joined(joined_T3Hd, batch, options, layer.layer_idx).flatten(1)
 
 
 def _add(x_TD: Tensor, branch_TD: Tensor, dropout: nn.Dropout) -> Tensor:

@@ -18,6 +18,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention, Qwen3RMSNor
 from vertebra.engine.attention import Options, attend
 from vertebra.engine.blocks.functions import gated_silu, rms_norm, rotate
 from vertebra.engine.blocks.kernels import Kernels
+from vertebra.engine.generation.stream import CachedStream
 from vertebra.engine.packing import PackedBatch
 
 _FAMILIES = {
@@ -43,7 +44,9 @@ def is_plain(model: Any) -> bool:
     )
 
 
-def forward(model: Any, batch: PackedBatch, causal: tuple[bool, ...], kernels: Kernels, positions_P: Tensor) -> Tensor:
+def forward(
+    model: Any, batch: PackedBatch | CachedStream, causal: tuple[bool, ...], kernels: Kernels, positions_P: Tensor
+) -> Tensor:
     """Return the hidden states (P, D) of the last layer at these positions of the stream."""
     x_TD = model.embed_tokens(batch.input_ids_T)
     cos_1Td, sin_1Td = model.rotary_emb(x_TD, batch.position_ids_T.unsqueeze(0))
@@ -64,7 +67,7 @@ def _norm(norm: Any, x: Tensor) -> Tensor:
 def _attend(
     layer: Any,
     normed_TD: Tensor,
-    batch: PackedBatch,
+    batch: PackedBatch | CachedStream,
     angles: tuple[Tensor, Tensor],
     causal: bool,
     kernels: Kernels,
@@ -77,7 +80,9 @@ def _attend(
         query_THd, key_TGd = _norm(layer.q_norm, query_THd), _norm(layer.k_norm, key_TGd)
     window = layer.sliding_window if hasattr(layer, "sliding_window") else getattr(layer.config, "sliding_window", None)
     options = Options(layer.scaling, layer.attention_dropout if layer.training else 0.0, causal, window)
-    return attend(rotate(query_THd, *angles), rotate(key_TGd, *angles), value_TGd, batch, options).flatten(1)
+    return attend(
+        rotate(query_THd, *angles), rotate(key_TGd, *angles), value_TGd, batch, options, layer.layer_idx
+    ).flatten(1)
 
 
 def _feed_forward(layer: Any, normed_TD: Tensor, kernels: Kernels) -> Tensor:

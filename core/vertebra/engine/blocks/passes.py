@@ -9,9 +9,10 @@ from transformers import PreTrainedModel
 
 from vertebra.engine.blocks import gpt2, llama
 from vertebra.engine.blocks.kernels import Kernels
+from vertebra.engine.generation.stream import CachedStream
 from vertebra.engine.packing import PackedBatch
 
-Pass = Callable[[PreTrainedModel, PackedBatch, tuple[bool, ...], Kernels, Tensor], Tensor]
+Pass = Callable[[PreTrainedModel, PackedBatch | CachedStream, tuple[bool, ...], Kernels, Tensor], Tensor]
 
 
 def find_pass(model: PreTrainedModel) -> Pass | None:

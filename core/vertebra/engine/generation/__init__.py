@@ -1,0 +1,1 @@
+"""Generation: many requests at once through one stream of tokens and one cache of keys and values."""

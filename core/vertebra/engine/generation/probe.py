@@ -1,0 +1,146 @@
+"""Whether a model generates the same through pages as by its own forward pass is tried on the model itself.
+
+Letters: N sequences, V vocabulary, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vertebra.engine.attention import PACKED, UnsupportedAttentionError
+from vertebra.engine.generation.cache import PAGE, Slot
+from vertebra.engine.generation.decoder import (
+    Decoder,
+    Forward,
+    PackedDecoder,
+    SerialDecoder,
+    run_model,
+    run_written_out,
+)
+from vertebra.engine.generation.prepacked import can_prepack, prepack
+from vertebra.engine.generation.replica import replica
+from vertebra.engine.generation.stream import CachedStream
+from vertebra.errors import BackboneError
+
+MakeDecoder = Callable[[], Decoder]
+"""Each scheduler has a cache of its own."""
+LAYER_TYPES = {"full_attention", "sliding_attention"}
+PREPACKED_DTYPES = (torch.float32, torch.bfloat16)
+
+
+def choose_decoder(
+    model: PreTrainedModel, dtype: torch.dtype | None, context: int
+) -> tuple[MakeDecoder, tuple[str, ...]]:
+    """Return what makes decoders of a copy of the model that shares its weights, and notes on what was not fast.
+
+    Raises `BackboneError` where the model has no head for the next token.
+    """
+    if model.get_output_embeddings() is None:
+        raise BackboneError(
+            f"A {type(model).__name__} gives hidden states, not the next token: load it with AutoModelForCausalLM."
+        )
+    copied = replica(model, dtype)
+    plain = copied.config._attn_implementation
+    wanted = _plain_logits(copied, context)
+    written_out = run_written_out(model, copied)
+    if written_out is not None and _is_equal(written_out, copied, wanted, context):
+        return lambda: PackedDecoder(written_out, copied.device), ()
+    notes: tuple[str, ...] = ()
+    precision = copied.dtype
+    if copied.device.type == "cpu":
+        if precision in PREPACKED_DTYPES and can_prepack(precision):
+            prepack(copied)
+        else:
+            notes = (f"plain linear layers, because prepacked ones do not work here in {precision}",)
+    try:
+        _require_static_rotation(copied.config)
+        if not copied._can_set_attn_implementation():
+            raise UnsupportedAttentionError("its attention cannot be replaced")
+        copied.set_attn_implementation(PACKED)
+        forward = run_model(copied)
+        _require_equal(forward, copied, wanted, context)
+        return lambda: PackedDecoder(forward, copied.device), notes
+    except (UnsupportedAttentionError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+    if copied.config._attn_implementation != plain:
+        copied.set_attn_implementation(plain)
+    note = f"one request at a time, because packing was not verified for '{copied.config.model_type}' ({reason})"
+    return lambda: SerialDecoder(copied), (*notes, note)
+
+
+def _trial(context: int, vocabulary: int) -> Iterator[list[Slot]]:
+    """Yield the slots of three steps: two prompts, one more that shares a page, and one token each."""
+    long, short = min(PAGE + 7, context - 2), min(5, context - 2)
+    slots = [Slot([(7 * n * n + 3 * length) % vocabulary for n in range(length)]) for length in (long, short)]
+    yield slots
+    slots.append(Slot([*slots[0].tokens[: PAGE + 1], 1]))
+    for step in range(2):
+        for slot in slots[: 2 + step]:
+            slot.tokens.append((5 * len(slot.tokens)) % vocabulary)
+        yield slots
+
+
+@torch.inference_mode()
+def _plain_logits(model: PreTrainedModel, context: int) -> list[Tensor]:
+    """Return what the model's own forward pass gives in each step of the trial, (N, V)."""
+
+    def alone(slot: Slot) -> Tensor:
+        ids = torch.tensor([slot.tokens], device=model.device)
+        logits_1TV: Tensor = model(input_ids=ids, use_cache=False).logits
+        return logits_1TV[:, -1]
+
+    vocabulary = model.get_input_embeddings().num_embeddings
+    return [torch.cat([alone(slot) for slot in slots]) for slots in _trial(context, vocabulary)]
+
+
+def _is_equal(forward: Forward, model: PreTrainedModel, wanted: Sequence[Tensor], context: int) -> bool:
+    """Whether the trial through layers written out, and pages, gives the wanted logits."""
+    try:
+        _require_static_rotation(model.config)
+        _require_equal(forward, model, wanted, context)
+    except (UnsupportedAttentionError, ValueError, TypeError, KeyError, RuntimeError, AttributeError):
+        return False
+    return True
+
+
+@torch.inference_mode()
+def _require_equal(forward: Forward, model: PreTrainedModel, wanted: Sequence[Tensor], context: int) -> None:
+    """Raise `UnsupportedAttentionError` where the trial through pages does not give the wanted logits."""
+    seen: list[CachedStream] = []
+
+    def watched(stream: CachedStream) -> Tensor:
+        seen.append(stream)
+        return forward(stream)
+
+    decoder = PackedDecoder(watched, model.device)
+    vocabulary = model.get_input_embeddings().num_embeddings
+    for slots, wanted_NV in zip(_trial(context, vocabulary), wanted, strict=True):
+        logits_NV = decoder.logits(slots)
+        tolerance = 1e-4 if logits_NV.dtype == torch.float32 else 5e-2
+        scale = wanted_NV.float().abs().max().clamp(min=1.0)
+        if not (logits_NV.float() - wanted_NV.float()).abs().max() <= tolerance * scale:
+            raise UnsupportedAttentionError("its logits differ when they come from cached pages")
+    _require_known_layers(model.config.get_text_config(), seen[-1].windows)
+
+
+def _require_known_layers(config: Any, windows: dict[int, int | None]) -> None:
+    """Raise where a layer looks back less far than the whole text without asking for it: short trials do not show it."""
+    types = getattr(config, "layer_types", None) or []
+    if unknown := sorted(set(types) - LAYER_TYPES):
+        raise UnsupportedAttentionError(f"it has layers of the kind '{unknown[0]}'")
+    for layer, window in windows.items():
+        if layer < len(types) and types[layer] == "sliding_attention" and window is None:
+            raise UnsupportedAttentionError("its layers do not say how far they look back")
+
+
+def _require_static_rotation(config: Any) -> None:
+    """Raise where rotary positions depend on the longest sequence in the batch: short trials do not show that either."""
+    found = repr(getattr(config.get_text_config(), "rope_parameters", None))
+    for kind in ("dynamic", "longrope"):
+        if f"'{kind}'" in found:
+            raise UnsupportedAttentionError(f"its rotary positions are '{kind}'")
