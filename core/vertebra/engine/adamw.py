@@ -21,6 +21,8 @@ class AdamW(torch.optim.AdamW):
     def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float], eps: float) -> None:
         super().__init__(groups, betas=betas, eps=eps, fused=True)
         self._rows: dict[nn.Parameter, Tensor] = {}
+        self._buffers: dict[nn.Parameter, tuple[Tensor, Tensor]] = {}
+        """For the gradients of these rows, zero between steps, and for their weights; as large ones are costly to get."""
 
     def take_rows(self, parameter: nn.Parameter, rows_U: Tensor) -> bool:
         """Expect sparse gradients of a parameter, in these of its rows (sorted) alone; False where decay moves the others."""
@@ -28,6 +30,11 @@ class AdamW(torch.optim.AdamW):
         if group["weight_decay"]:
             return False
         self._rows[parameter] = rows_U
+        shape = len(rows_U), *parameter.shape[1:]
+        self._buffers[parameter] = (
+            torch.zeros(shape, dtype=parameter.dtype, device=parameter.device),
+            parameter.new_empty(shape),
+        )
         return True
 
     @torch.no_grad()
@@ -52,9 +59,10 @@ class AdamW(torch.optim.AdamW):
             state["exp_avg"], state["exp_avg_sq"] = (
                 parameter.new_zeros(len(rows_U), *parameter.shape[1:]) for _ in "ab"
             )
-        gradient_UD = torch.zeros_like(state["exp_avg"])
-        gradient_UD.index_copy_(0, torch.searchsorted(rows_U, gradient.indices()[0]), gradient.values())
-        weights_UD = parameter.index_select(0, rows_U)
+        gradient_UD, weights_UD = self._buffers[parameter]
+        touched = torch.searchsorted(rows_U, gradient.indices()[0])
+        gradient_UD.index_copy_(0, touched, gradient.values())
+        torch.index_select(parameter, 0, rows_U, out=weights_UD)
         beta1, beta2 = group["betas"]
         update(
             [weights_UD],
@@ -73,3 +81,4 @@ class AdamW(torch.optim.AdamW):
             maximize=False,
         )
         parameter.index_copy_(0, rows_U, weights_UD)
+        gradient_UD.index_fill_(0, touched, 0)

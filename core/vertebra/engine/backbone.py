@@ -16,7 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vertebra.engine.blocks.kernels import Kernels, PlainKernels, PrepackedKernels
 from vertebra.engine.blocks.passes import find_pass
-from vertebra.engine.packing import PackedBatch
+from vertebra.engine.packing import PackedBatch, rounded
+
+ROUNDED_TO = 16
+"""Tokens."""
 
 Attention = Literal["causal", "bidirectional"]
 Packing = Literal["packed", "padded"]
@@ -96,6 +99,7 @@ def run_written_out(
     causal = (attention == "causal",) * model.config.num_hidden_layers
     if positions_P is None:
         positions_P = torch.arange(batch.n_tokens)
+    batch = rounded(batch, ROUNDED_TO)
     with torch.autocast("cpu", enabled=False):
         return forward(model, batch, causal, kernels, positions_P)
 

@@ -71,6 +71,25 @@ class PackedBatch:
         return replace(self, **moved)
 
 
+def rounded(batch: PackedBatch, multiple: int) -> PackedBatch:
+    """Return the batch with one more sequence, which nobody reads, so that T is a multiple of this.
+
+    Buffers then come in few sizes, and the allocator finds each of them again; matrix products like even numbers too.
+    """
+    missing = -batch.n_tokens % multiple
+    if not missing:
+        return batch
+    return replace(
+        batch,
+        # A token that is there already: a new one would be a new row of the embedding's gradient.
+        input_ids_T=torch.cat([batch.input_ids_T, batch.input_ids_T[-1:].expand(missing)]),
+        position_ids_T=torch.cat([batch.position_ids_T, torch.arange(missing, device=batch.position_ids_T.device)]),
+        cu_seqlens=torch.cat([batch.cu_seqlens, batch.cu_seqlens[-1:] + missing]),
+        lengths=(*batch.lengths, missing),
+        causal=None if batch.causal is None else (*batch.causal, True),
+    )
+
+
 Collate = Callable[[Sequence[Features]], Tensor | None]
 
 
