@@ -13,14 +13,14 @@ from vertebra.cli.main import main as vertebra
 
 FOLDER = Path(__file__).parent / "performance"
 RUNS = {
-    "train-ner-small": "train --shape 6x384 --data conll --steps 25 --repeats 5",
-    "train-ner-gpt2": "train --shape gpt2 --data conll --steps 10 --repeats 5 --threads 2",
-    "train-sst2-small": "train --shape 6x384 --data sst2 --steps 10 --repeats 5",
-    "evaluate-ner-small": "evaluate --shape 6x384 --data conll --repeats 5",
+    "train-ner-small": "train --shape 6x384 --data conll --steps 12 --repeats 3",
+    "train-ner-gpt2": "train --shape gpt2 --data conll --steps 4 --repeats 3 --threads 2",
+    "train-sst2-small": "train --shape 6x384 --data sst2 --steps 6 --repeats 3",
+    "evaluate-ner-small": "evaluate --shape 6x384 --data conll --repeats 3",
     "evaluate-ner-gpt2": "evaluate --shape gpt2 --data conll --repeats 3 --threads 2",
     "evaluate-memory": "evaluate --shape 2x128 --data conll --repeats 3 --memory",
-    "generate-small": "generate --shape 6x384 --data conll --repeats 5",
-    "probe-small": "probe --shape 6x384 --data conll --rows 4096 --repeats 3",
+    "generate-small": "generate --shape 6x384 --data conll --repeats 3",
+    "probe-small": "probe --shape 6x384 --data conll --rows 2048 --repeats 3",
     "startup": "startup",
 }
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from vertebra.config.schema import RunConfig as RunConfig
     from vertebra.config.schema import TaskChoice as TaskChoice
     from vertebra.config.schema import TrainerConfig as TrainerConfig
+    from vertebra.engine.generation.generator import Generator as Generator
+    from vertebra.engine.generation.request import Completion as Completion
+    from vertebra.engine.generation.request import Request as Request
+    from vertebra.engine.generation.request import Sampling as Sampling
     from vertebra.engine.heads import HeadSettings as HeadSettings
     from vertebra.engine.packing import PackedBatch as PackedBatch
     from vertebra.errors import VertebraError as VertebraError
@@ -56,6 +60,8 @@ _NAMES = {
         "TaskChoice",
         "TrainerConfig",
     ),
+    "vertebra.engine.generation.generator": ("Generator",),
+    "vertebra.engine.generation.request": ("Completion", "Request", "Sampling"),
     "vertebra.engine.heads": ("HeadSettings",),
     "vertebra.engine.packing": ("PackedBatch",),
     "vertebra.errors": ("VertebraError",),

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
+from vertebra.engine import prepacked
 from vertebra.engine.attention import PACKED
 from vertebra.engine.backbone import Attention, run_packed, run_padded, run_written_out
 from vertebra.engine.blocks.kernels import PrepackedKernels
 from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.loading import checkpoint_activations
 from vertebra.engine.packing import PackedBatch, pack
+from vertebra.engine.prepacked import can_prepack
 from vertebra.engine.probes import choose_layers
 from vertebra.tasks.features import Features
 
@@ -86,7 +88,7 @@ def test_bf16_is_as_near_to_fp32_as_autocast_is(family: str, batch: PackedBatch)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_prepacked_weights_change_nothing(family: str, dtype: torch.dtype, batch: PackedBatch) -> None:
     model = packed_model(family)
-    assert PrepackedKernels.are_available(dtype)
+    assert can_prepack(dtype)
     with torch.no_grad():
         expected = run_packed(model, batch, "bidirectional")
         found = run_written_out(model, batch, "bidirectional", PrepackedKernels(dtype))
@@ -171,3 +173,19 @@ def test_layers_that_differ_are_not_used_and_it_is_said(monkeypatch: pytest.Monk
     layers, (note,) = choose_layers(packed_model("llama"), "packed", "causal")
     assert layers == "transformers"
     assert "not verified for 'llama'" in note
+
+
+@pytest.mark.parametrize("broken", ["gone", "wrong"])
+def test_without_torchs_private_operators_plain_products_do(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> Tensor:
+        raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_linear_pointwise'")
+
+    def errs(x_TI: Tensor, packed: Tensor, bias_O: Tensor | None) -> Tensor:
+        return x_TI.new_zeros(len(x_TI), 50)
+
+    can_prepack.cache_clear()
+    monkeypatch.setattr(prepacked, "linear", fails if broken == "gone" else errs)
+    assert not can_prepack(torch.float32)
+    can_prepack.cache_clear()
+    monkeypatch.undo()
+    assert can_prepack(torch.float32) and not can_prepack(torch.float64)

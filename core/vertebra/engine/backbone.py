@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vertebra.engine.blocks.kernels import Kernels, PlainKernels, PrepackedKernels
 from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.packing import PackedBatch, rounded
+from vertebra.engine.prepacked import can_prepack
 
 ROUNDED_TO = 16
 """Tokens."""
@@ -73,7 +74,7 @@ class Backbone(nn.Module):
         """Lay the weights out for inference on the CPU, in `dtype`, by default their own; meanwhile they must not change."""
         dtype = dtype or self.model.dtype
         on_cpu = self.model.device.type == "cpu"
-        if self.info.layers == "written out" and on_cpu and PrepackedKernels.are_available(dtype):
+        if self.info.layers == "written out" and on_cpu and can_prepack(dtype):
             self._kernels = PrepackedKernels(dtype)
         try:
             yield

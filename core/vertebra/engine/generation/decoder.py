@@ -16,6 +16,7 @@ from vertebra.engine.blocks.kernels import PrepackedKernels
 from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.generation.cache import PAGE, KeyValues, Pages, Slot
 from vertebra.engine.generation.stream import CachedStream
+from vertebra.engine.prepacked import can_prepack
 
 Forward = Callable[[CachedStream], Tensor]
 """Runs the stream through a model whose attention is `stream.attend`; returns logits (N, V) at `stream.last_N`."""
@@ -118,7 +119,7 @@ def run_written_out(model: PreTrainedModel, copied: PreTrainedModel) -> Forward 
     Whether they and the head are all of the model is for the caller to try.
     """
     run = find_pass(model.base_model)
-    if run is None or copied.device.type != "cpu" or not PrepackedKernels.are_available(copied.dtype):
+    if run is None or copied.device.type != "cpu" or not can_prepack(copied.dtype):
         return None
     kernels = PrepackedKernels(copied.dtype)
     causal = (True,) * copied.config.num_hidden_layers

@@ -22,15 +22,15 @@ from vertebra.engine.generation.decoder import (
     run_model,
     run_written_out,
 )
-from vertebra.engine.generation.prepacked import can_prepack, prepack
+from vertebra.engine.generation.layers import prepack_layers
 from vertebra.engine.generation.replica import replica
 from vertebra.engine.generation.stream import CachedStream
+from vertebra.engine.prepacked import can_prepack
 from vertebra.errors import BackboneError
 
 MakeDecoder = Callable[[], Decoder]
 """Each scheduler has a cache of its own."""
 LAYER_TYPES = {"full_attention", "sliding_attention"}
-PREPACKED_DTYPES = (torch.float32, torch.bfloat16)
 
 
 def choose_decoder(
@@ -53,8 +53,8 @@ def choose_decoder(
     notes: tuple[str, ...] = ()
     precision = copied.dtype
     if copied.device.type == "cpu":
-        if precision in PREPACKED_DTYPES and can_prepack(precision):
-            prepack(copied)
+        if can_prepack(precision):
+            prepack_layers(copied)
         else:
             notes = (f"plain linear layers, because prepacked ones do not work here in {precision}",)
     try:
