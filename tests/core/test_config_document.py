@@ -44,7 +44,7 @@ runs = st.builds(
     backbone=backbones,
     gpu=st.builds(GPUConfig, processes=st.just("auto") | st.integers(1)),
     trainer=trainers,
-    seed=st.integers(0),
+    seed=st.integers(0, 2**63 - 1),
 )
 
 

@@ -26,7 +26,14 @@ from vertebra_speed.workload import Workload, prepare
 
 BATCH = 4
 ROWS = {"train": 64 * BATCH, "valid": 24}
-TEXTS = ["a fine film\t1", "dull and far too long , with nothing to say\t0", "it moves\t1", "no\t0"] * 16
+OPINIONS = {"fine": 1, "dull": 0, "warm and wise": 1, "far too long": 0}
+THINGS = ("film", "plot", "cast", "story", "song", "joke", "scene that opens it", "end")
+TEXTS = [
+    f"{start} {thing} , {opinion}\t{label}"
+    for thing in THINGS
+    for start in ("a", "with a")
+    for opinion, label in OPINIONS.items()
+]
 
 Make = Callable[..., str]
 
@@ -62,7 +69,8 @@ def peer(folder: str, setting: str, **more: Any) -> TrainerPeer:
 
 @pytest.mark.parametrize(("family", "kind"), [("gpt2", "synthetic"), ("llama", "synthetic"), ("gpt2", "text")])
 def test_both_sides_compute_the_same_loss_and_gradient(make: Make, family: str, kind: str) -> None:
-    found = compare_training(make(family, kind), family, threads=1, device="cpu", batch_size=BATCH)
+    # The loss of four texts, one number each, is rounded to more than 1e-3 in bf16, on either side.
+    found = compare_training(make(family, kind), family, threads=1, device="cpu", batch_size=len(TEXTS))
     assert found["fp32"]["loss"] < 1e-6
     assert found["fp32"]["gradient"] < 1e-5
     assert found["bf16"]["loss"] < 1e-3
