@@ -110,7 +110,8 @@ def test_the_distributions_hold_what_they_should(distributions: Path) -> None:
     ):
         assert name in wheel
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel)
-    assert not [name for name in wheel if "_cache" in name or name.endswith(".pyc")]
+    caches = ("_cache", "__pycache__")
+    assert not [name for name in wheel if any(folder.endswith(caches) for folder in name.split("/")[:-1])]
 
     with tarfile.open(next(distributions.glob("*.tar.gz"))) as sdist:
         inside = {name.split("/", 1)[1] for name in sdist.getnames() if "/" in name}
