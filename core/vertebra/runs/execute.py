@@ -5,28 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
 from vertebra.config.document import from_document, to_document
-from vertebra.config.schema import RunConfig, TaskChoice, TrainerConfig
-from vertebra.data.cache import Encoded, FeatureCache
-from vertebra.data.encode import encode_split
-from vertebra.data.load import Splits, load_splits, unseen_labels
+from vertebra.config.schema import RunConfig, TrainerConfig
+from vertebra.data.load import unseen_labels
 from vertebra.engine.attention_varlen import why_not
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.budget_measurement import measured_budget
 from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.devices import Devices, set_up
-from vertebra.engine.evaluate import Evaluation, evaluate
+from vertebra.engine.evaluate import Evaluation
 from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart
-from vertebra.engine.frozen import FrozenReader, refuse_behaviours
-from vertebra.engine.hidden_cache import HiddenCache
-from vertebra.engine.loading import load_backbone
-from vertebra.engine.model import TaskModel
+from vertebra.engine.frozen import refuse_behaviours
 from vertebra.engine.ranks import rank
 from vertebra.engine.recommend import settle
 from vertebra.engine.trainer import Trainer
@@ -41,34 +36,10 @@ from vertebra.runs.folder import RunFolder, now
 from vertebra.runs.key import active_plugins, run_key
 from vertebra.runs.launch import is_needed, launch
 from vertebra.runs.log import RunLog
+from vertebra.runs.prepare import Prepared, prepare
 from vertebra.runs.results import write_results
 from vertebra.runs.saved import save_model_folder
 from vertebra.runs.signals import stop_on_signal
-from vertebra.runs.tasks import load_metrics, load_task
-from vertebra.tasks.features import Features
-from vertebra.tasks.task import Task
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """One task, ready to be trained and evaluated."""
-
-    task: Task
-    metrics: tuple[Metric, ...]
-    splits: Splits
-    encoded: dict[str, Encoded]
-
-    def evaluate(self, split: str, model: TaskModel, devices: Devices) -> Evaluation:
-        """Evaluate a split."""
-        rows, features = self.splits.rows[split], self.encoded[split].features
-        return evaluate(model, self.task, split, rows, features, self.metrics, devices)
-
-    def by_example(self, split: str) -> list[list[Features]]:
-        """Return the features of each row of a split."""
-        rows: list[list[Features]] = [[] for _ in self.splits.rows[split]]
-        for one in self.encoded[split].features:
-            rows[one.example].append(one)
-        return rows
 
 
 def train(config: RunConfig, folder: Path | str, host: Host | None = None) -> RunEnd:
@@ -225,57 +196,6 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
 
 
 # --- the parts of a run
-
-
-def prepare(config: RunConfig, devices: Devices, host: Host) -> tuple[Prepared, TaskModel]:
-    """Load data and backbone, encode, and build the model; a frozen backbone reads everything here, once."""
-    choice = config.tasks[0]
-    task = load_task(choice, host)
-    metrics = load_metrics(task, host)
-    splits = load_splits(choice.data, task, host)
-    task.fit(splits.rows["train"])
-    backbone = load_backbone(config.backbone, host, prefer=task.attention, seed=config.seed)
-    prepared = Prepared(task, metrics, splits, encode(task, choice, splits, backbone))
-    model = build_model(backbone, task, config, host).to(devices.accelerator.device)
-    if config.backbone.freeze:
-        prepared = replace(prepared, encoded=read_once(model.backbone, prepared, choice, devices))
-    return prepared, model
-
-
-def encode(task: Task, choice: TaskChoice, splits: Splits, backbone: Backbone) -> dict[str, Encoded]:
-    """Encode every split for the backbone."""
-    return {
-        split: encode_split(
-            task,
-            rows,
-            backbone.tokenizer,
-            context=backbone.info.context,
-            too_long=choice.data.too_long,
-            cache=FeatureCache() if choice.data.cache else None,
-            title=f"encoding {split}",
-        )
-        for split, rows in splits.rows.items()
-    }
-
-
-def read_once(backbone: Backbone, prepared: Prepared, choice: TaskChoice, devices: Devices) -> dict[str, Encoded]:
-    """Give the features of every split what the frozen backbone makes of them."""
-    reader = FrozenReader(backbone, devices, HiddenCache() if choice.data.cache else None)
-    return {
-        split: replace(encoded, features=reader.read(encoded.features, f"reading {split}"))
-        for split, encoded in prepared.encoded.items()
-    }
-
-
-def build_model(backbone: Backbone, task: Task, config: RunConfig, host: Host) -> TaskModel:
-    """Put a new head, a function of the seed, on the backbone, and adapt or freeze the backbone as configured."""
-    if config.backbone.freeze:
-        backbone.requires_grad_(False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        head = task.build_head(backbone.width)
-        adapted = host.get("adapter", config.adapter.name).load()(backbone, config.adapter)
-    return TaskModel(adapted, {task.name: head})
 
 
 def summary(config: TrainerConfig, trainer: Trainer) -> str:

@@ -12,7 +12,7 @@ from vertebra.engine.model import TaskModel
 from vertebra.engine.recommend import settle
 from vertebra.errors import RunError
 from vertebra.host.manager import Host, create_host
-from vertebra.runs.execute import prepare
+from vertebra.runs.prepare import prepare
 
 
 @dataclass(frozen=True)
