@@ -55,7 +55,7 @@ class AdamW(torch.optim.AdamW):
         rows_U = self._rows[parameter]
         state = self.state[parameter]
         if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
             state["exp_avg"], state["exp_avg_sq"] = (
                 parameter.new_zeros(len(rows_U), *parameter.shape[1:]) for _ in "ab"
             )
