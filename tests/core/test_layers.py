@@ -142,8 +142,22 @@ def test_what_a_plugin_changes_inside_is_heard(batch: PackedBatch) -> None:
     assert find_pass(model) is None
     handle.remove()
     assert find_pass(model) is not None
+    inner = model.h[0].attn
+    inner.forward = lambda *args, **kwargs: type(inner).forward(inner, *args, **kwargs)
+    assert find_pass(model) is None
+    del inner.forward
+    assert find_pass(model) is not None
+    model.h[0].gradient_checkpointing = True
+    assert find_pass(model) is None
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_activations_that_are_computed_twice_run_through_transformers_own_layers(family: str) -> None:
+    model = packed_model(family).train()
     checkpoint_activations(model)
-    assert find_pass(model.train()) is None
+    for module in model.modules():  # of what transformers does besides, nothing is relied on
+        module._forward_hooks.clear()
+    assert find_pass(model) is None
 
 
 def test_adapters_run_through_transformers_own_layers() -> None:

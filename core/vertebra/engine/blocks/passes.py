@@ -18,15 +18,21 @@ Pass = Callable[[PreTrainedModel, PackedBatch | CachedStream, tuple[bool, ...], 
 def find_pass(model: PreTrainedModel) -> Pass | None:
     """Return the pass that stands for this model's own, or None; asked each time, because plugins may change a model.
 
-    A pass calls no submodule of a layer, so it is not taken where hooks listen there, or where activations are
-    computed twice.
+    A pass calls no submodule of a layer, so it is not taken where one does more than its class says.
     """
-    if any(map(_is_hooked, model.modules())):
+    if any(map(_does_more, model.modules())):
         return None
     return next((family.forward for family in (gpt2, llama) if family.is_plain(model)), None)
 
 
-def _is_hooked(module: nn.Module) -> bool:
+def _does_more(module: nn.Module) -> bool:
+    """Whether hooks listen to a module, its forward pass was exchanged, or it computes its activations twice."""
+    own = vars(module)
     return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in own
+        or own.get("gradient_checkpointing")
     )
