@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from transformers import AutoModel
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.attention import PACKED, Options, attend
@@ -171,6 +172,13 @@ def test_a_family_that_does_not_pack_runs_padded_and_says_so(family: str, reason
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
     with pytest.raises(BackboneError, match=r"backbone\.packing=packed does not work"):
         choose_packing(model, BackboneConfig(packing="packed"), "causal")
+
+
+def test_rotation_that_depends_on_the_longest_sequence_is_not_packed() -> None:
+    configuration = tiny.config("llama")
+    configuration.rope_parameters = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    packing, (note,) = choose_packing(AutoModel.from_config(configuration), BackboneConfig(), "causal")
+    assert packing == "padded" and "'dynamic'" in note
 
 
 @pytest.mark.parametrize("family", ["gptj", "gpt_neo", "bloom"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.attention import PACKED, UnsupportedAttentionError
@@ -26,6 +26,7 @@ def choose_packing(
         return "padded", ()
     plain = model.config._attn_implementation
     try:
+        require_static_rotation(model.config)
         if not model._can_set_attn_implementation():
             raise UnsupportedAttentionError("its attention cannot be replaced")
         model.set_attn_implementation(PACKED)
@@ -43,6 +44,14 @@ def choose_packing(
             f"backbone.packing=packed does not work for the family '{family}': {reason}. Use padded or auto."
         )
     return "padded", (f"padded batches, because packing was not verified for '{family}' ({reason})",)
+
+
+def require_static_rotation(config: PretrainedConfig) -> None:
+    """Raise where rotary positions depend on the longest sequence in the batch: short trials do not show that."""
+    found = repr(getattr(config.get_text_config(), "rope_parameters", None))
+    for kind in ("dynamic", "longrope"):
+        if f"'{kind}'" in found:
+            raise UnsupportedAttentionError(f"its rotary positions are '{kind}'")
 
 
 @torch.no_grad()

@@ -26,6 +26,7 @@ from vertebra.engine.generation.layers import prepack_layers
 from vertebra.engine.generation.replica import replica
 from vertebra.engine.generation.stream import CachedStream
 from vertebra.engine.prepacked import can_prepack
+from vertebra.engine.probes import require_static_rotation
 from vertebra.errors import BackboneError
 
 MakeDecoder = Callable[[], Decoder]
@@ -58,7 +59,7 @@ def choose_decoder(
         else:
             notes = (f"plain linear layers, because prepacked ones do not work here in {precision}",)
     try:
-        _require_static_rotation(copied.config)
+        require_static_rotation(copied.config)
         if not copied._can_set_attn_implementation():
             raise UnsupportedAttentionError("its attention cannot be replaced")
         copied.set_attn_implementation(PACKED)
@@ -101,7 +102,7 @@ def _plain_logits(model: PreTrainedModel, context: int) -> list[Tensor]:
 def _is_equal(forward: Forward, model: PreTrainedModel, wanted: Sequence[Tensor], context: int) -> bool:
     """Whether the trial through layers written out, and pages, gives the wanted logits."""
     try:
-        _require_static_rotation(model.config)
+        require_static_rotation(model.config)
         _require_equal(forward, model, wanted, context)
     except (UnsupportedAttentionError, ValueError, TypeError, KeyError, RuntimeError, AttributeError):
         return False
@@ -136,11 +137,3 @@ def _require_known_layers(config: Any, windows: dict[int, int | None]) -> None:
     for layer, window in windows.items():
         if layer < len(types) and types[layer] == "sliding_attention" and window is None:
             raise UnsupportedAttentionError("its layers do not say how far they look back")
-
-
-def _require_static_rotation(config: Any) -> None:
-    """Raise where rotary positions depend on the longest sequence in the batch: short trials do not show that either."""
-    found = repr(getattr(config.get_text_config(), "rope_parameters", None))
-    for kind in ("dynamic", "longrope"):
-        if f"'{kind}'" in found:
-            raise UnsupportedAttentionError(f"its rotary positions are '{kind}'")
