@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from vertebra.runs.execute import train as train
     from vertebra.runs.load import load as load
     from vertebra.runs.probe import probe as probe
+    from vertebra.tasks.baseline import Baseline as Baseline
     from vertebra.tasks.features import Features as Features
+    from vertebra.tasks.heads import BatchHead as BatchHead
     from vertebra.tasks.task import Row as Row
     from vertebra.tasks.task import Task as Task
     from vertebra.tasks.token_classification import TokenClassification as TokenClassification
@@ -84,7 +86,9 @@ _NAMES = {
     "vertebra.runs.execute": ("train",),
     "vertebra.runs.load": ("load",),
     "vertebra.runs.probe": ("probe",),
+    "vertebra.tasks.baseline": ("Baseline",),
     "vertebra.tasks.features": ("Features",),
+    "vertebra.tasks.heads": ("BatchHead",),
     "vertebra.tasks.task": ("Row", "Task"),
     "vertebra.tasks.token_classification": ("TokenClassification",),
 }

@@ -53,14 +53,22 @@ def evaluate(
     features: Sequence[Features],
     metrics: Sequence[Metric],
     devices: Devices,
+    *,
+    calibrate: bool = False,
 ) -> Evaluation:
-    """Predict every row of a split and score the predictions; with several processes each computes a part."""
+    """Predict every row of a split and score the predictions; with several processes each computes a part.
+
+    `calibrate` lets the task choose on these rows what it predicts with.
+    """
     processes, rank = devices.accelerator.num_processes, devices.accelerator.process_index
     mine = sorted(features, key=len, reverse=True)[rank::processes]
     parts: list[Part] = list(predict_parts(model, task, mine, devices))
     if processes > 1:
         parts = gather_object(parts)
-    predictions = combine(task, rows, parts)
+    values = by_row(rows, parts)
+    if calibrate:
+        task.calibrate(rows, values)
+    predictions = [task.combine(*pair) for pair in zip(rows, values, strict=True)]
     references = [task.reference(row) for row in rows]
     counts = {metric.name: count(metric, predictions, references) for metric in metrics}
     n_targets = sum(part.n_targets for part in parts)
@@ -96,12 +104,12 @@ def predict_parts(model: TaskModel, task: Task, features: Sequence[Features], de
                 yield Part(one.example, one.window, value, float(loss), one.n_targets)
 
 
-def combine(task: Task, rows: Sequence[Row], parts: Sequence[Part]) -> list[Any]:
-    """Join the windows of each row, in the rows' order."""
-    by_row: list[list[Part]] = [[] for _ in rows]
+def by_row(rows: Sequence[Row], parts: Sequence[Part]) -> list[list[Any]]:
+    """Return the values of the windows of each row, in the rows' order."""
+    values: list[list[Any]] = [[] for _ in rows]
     for part in sorted(parts, key=lambda part: (part.example, part.window)):
-        by_row[part.example].append(part)
-    return [task.combine(row, [part.value for part in found]) for row, found in zip(rows, by_row, strict=True)]
+        values[part.example].append(part.value)
+    return values
 
 
 def count(metric: Metric, predictions: Sequence[Any], references: Sequence[Any]) -> Counts:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from vertebra.tasks.task import Task
 
 Counts = NDArray[np.float64]
 
@@ -20,6 +23,11 @@ class Metric(ABC):
 
     name: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
+
+    @classmethod
+    def for_task(cls, task: Task) -> Self:
+        """Return the metric as a task needs it; one that depends on the task's settings, such as a language, looks there."""
+        return cls()
 
     @abstractmethod
     def count(self, prediction: Any, reference: Any) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from vertebra.data.encode import encode_split
 from vertebra.engine.backbone import Attention
 from vertebra.engine.checkpoints import is_whole
 from vertebra.engine.devices import Devices, set_up
-from vertebra.engine.evaluate import combine, predict_parts
+from vertebra.engine.evaluate import by_row, predict_parts
 from vertebra.engine.loading import load_backbone
 from vertebra.engine.model import TaskModel
 from vertebra.errors import RunError
@@ -48,7 +48,8 @@ class LoadedRun:
         rows = (self._row(given, number) for number, given in enumerate(inputs, start=1))
         while chunk := list(islice(rows, CHUNK)):
             parts = list(predict_parts(self.model, self.task, self.encode(chunk), self.devices))
-            yield from zip(chunk, combine(self.task, chunk, parts), strict=True)
+            for row, values in zip(chunk, by_row(chunk, parts), strict=True):
+                yield row, self.task.combine(row, values)
 
     def encode(self, rows: Sequence[Row], title: str = "encoding") -> list[Features]:
         """Return the features of rows, cut to the context as in training."""

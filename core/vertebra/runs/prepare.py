@@ -34,9 +34,10 @@ class Prepared:
     encoded: dict[str, Encoded]
 
     def evaluate(self, split: str, model: TaskModel, devices: Devices) -> Evaluation:
-        """Evaluate a split."""
+        """Evaluate a split; on validation the task chooses what it predicts with."""
         rows, features = self.splits.rows[split], self.encoded[split].features
-        return evaluate(model, self.task, split, rows, features, self.metrics, devices)
+        calibrate = split == "valid"
+        return evaluate(model, self.task, split, rows, features, self.metrics, devices, calibrate=calibrate)
 
     def by_example(self, split: str) -> list[list[Features]]:
         """Return the features of each row of a split."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vertebra.errors import DataError
 from vertebra.report.figures import Figure
+from vertebra.tasks.baseline import Baseline
 from vertebra.tasks.features import Features
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Task(ABC):
 
     @abstractmethod
     def build_head(self, width: int) -> nn.Module:
-        """Return the module that maps hidden states (P, width) to outputs (P, …)."""
+        """Return the module that maps hidden states (P, width) to outputs (P, …), or a `BatchHead`."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -89,6 +90,16 @@ class Task(ABC):
     def combine(self, row: Row, parts: list[Any]) -> Any:
         """Join what `decode` returned for the windows of one row, in their order; by default the first one's."""
         return parts[0]
+
+    def calibrate(self, rows: Sequence[Row], parts: Sequence[list[Any]]) -> None:  # noqa: B027
+        """Choose on the validation rows what `combine` needs besides, such as a threshold; kept by `state`.
+
+        `parts` has for each row what `combine` gets. Called at each evaluation on validation, before `combine`.
+        """
+
+    def baselines(self) -> Sequence[Baseline]:
+        """Return what a model must beat; by default nothing."""
+        return []
 
     def collate(self, features: Sequence[Features]) -> Tensor | None:
         """Return the targets of a batch: one value for each sequence (N,), or for each position (P,); None without any."""

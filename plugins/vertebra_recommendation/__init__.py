@@ -1,0 +1,1 @@
+"""Recommendation: what a user takes next, from the texts of items."""

@@ -1,0 +1,1 @@
+"""Sentiment, and any other labelling of texts."""

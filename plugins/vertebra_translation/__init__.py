@@ -1,0 +1,1 @@
+"""Translation: the same text in another language."""
