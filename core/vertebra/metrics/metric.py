@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from vertebra.tasks.task import Task
+    from vertebra.tasks.task import Row, Task
 
 Counts = NDArray[np.float64]
 
@@ -32,6 +32,10 @@ class Metric(ABC):
     @abstractmethod
     def count(self, prediction: Any, reference: Any) -> tuple[float, ...]:
         """Return the K numbers that one example adds."""
+
+    def count_row(self, row: Row, prediction: Any, reference: Any) -> tuple[float, ...]:
+        """Return the K numbers of one example; by default `count`. A metric that looks at what was read overrides this."""
+        return self.count(prediction, reference)
 
     @abstractmethod
     def score(self, counts_EK: Counts) -> float:
