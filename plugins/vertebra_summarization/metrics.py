@@ -5,6 +5,7 @@ A reference is a text or a list of texts. As in rouge-score, a prediction counts
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, ClassVar, Self
 
 from vertebra.metrics.metric import Counts, Mean, Metric
@@ -103,4 +104,4 @@ class NovelBigrams(ByWords):
 
     def _pairs(self, text: str) -> set[tuple[str, str]]:
         words = self._words.tokenize(text)
-        return set(zip(words, words[1:], strict=False))
+        return set(itertools.pairwise(words))

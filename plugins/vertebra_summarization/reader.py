@@ -64,5 +64,5 @@ def joined(row: dict[str, Any], options: SummariesOptions) -> dict[str, Any]:
         summaries |= dict.fromkeys(str(one) for one in values)
     if not summaries:
         raise DataError(f"no summary; it has {', '.join(row)}. Set data.options.summaries=[NAME, …].")
-    name = next((row[name] for name in ("id", "fname") if name in row), None)
-    return {**({} if name is None else {"id": name}), "document": document, "summary": list(summaries)}
+    own = next((row[column] for column in ("id", "fname") if column in row), None)
+    return {**({} if own is None else {"id": own}), "document": document, "summary": list(summaries)}

@@ -14,9 +14,22 @@ from vertebra.config import validate
 from vertebra.config.schema import DataConfig, Positive, Strict
 from vertebra.errors import DataError
 
-TEAMS = "sales design payroll garden legal press kitchen data school travel music night".split()
-NAMES = "Anna Peter Maria David Laura Ivan Nina Paul Clara Omar Eva Jan".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday".split()
+TEAMS = [
+    "sales",
+    "design",
+    "payroll",
+    "garden",
+    "legal",
+    "press",
+    "kitchen",
+    "data",
+    "school",
+    "travel",
+    "music",
+    "night",
+]
+NAMES = ["Anna", "Peter", "Maria", "David", "Laura", "Ivan", "Nina", "Paul", "Clara", "Omar", "Eva", "Jan"]
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
 
 KEYS = (
     ("The {team} meeting on {day} is cancelled because {name} is ill.", "{Team} meeting on {day} cancelled"),

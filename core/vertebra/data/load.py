@@ -55,7 +55,7 @@ def load_splits(data: DataConfig, task: Task, host: Host, *, for_training: bool 
     first = next((row for some in raw.values() for row in some), None)
     if first is None:
         raise DataError(f"The data at '{data.path}' has no rows.")
-    notes = [*made, *_places(first, data, task), *cuts]
+    notes = [*made, *getattr(raw, "notes", ()), *_places(first, data, task), *cuts]
     if data.limit is not None:
         rows = {split: some[: data.limit] for split, some in rows.items()}
         notes.append(f"at most {data.limit} rows of each split (data.limit)")

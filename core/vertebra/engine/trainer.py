@@ -36,7 +36,6 @@ from vertebra.names import unknown
 from vertebra.tasks.features import Features
 from vertebra.tasks.task import Task
 
-
 LOSS = "loss"
 """What `trainer.metric` calls the validation loss."""
 

@@ -52,7 +52,7 @@ def _as_loaded(backbone: Backbone) -> PreTrainedModel:
     shared = {
         id(tensor): tensor for tensor in (*backbone.language_model.parameters(), *backbone.language_model.buffers())
     }
-    model: PreTrainedModel = copy.deepcopy(backbone.language_model, shared)  # type: ignore[arg-type]  # any object by its id
+    model: PreTrainedModel = copy.deepcopy(backbone.language_model, shared)
     if model.config._attn_implementation != backbone.own_attention:
         model.set_attn_implementation(backbone.own_attention)
     return model.eval()

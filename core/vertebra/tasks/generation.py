@@ -116,7 +116,7 @@ class Generation(Task):
                 "shorten the text, or use task.long_target=cut."
             )
         wanted = wanted[: len(wanted) - cut]
-        positions = np.arange(len(ids) - 1, len(ids) - 1 + len(wanted))
+        positions = np.arange(len(ids) - 1, len(ids) - 1 + len(wanted), dtype=np.int32)
         return Features(np.asarray(ids + wanted[:-1]), target=wanted, positions=positions, note={**note, "cut": cut})
 
     def _target_ids(self, prompt: str, target: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
