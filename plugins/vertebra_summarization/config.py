@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from vertebra.tasks.config import GenerationConfig
 
@@ -16,3 +17,5 @@ class SummarizationConfig(GenerationConfig):
     language: str = "auto"
     """How ROUGE finds words. en: as rouge-score does, with stems; any other code: words of every script, and single Chinese
     and Japanese characters; auto: en for a text whose letters are mostly those of English."""
+    references: Literal["all", "first"] = "all"
+    """Which of several summaries a prediction is compared with, and counted by the nearest: all, or the first one alone."""
