@@ -185,10 +185,10 @@ def test_a_missing_side_and_an_empty_line_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no file or folder '.*train\.de'.*a file of both languages"):
         splits_of("parallel", tmp_path)
     (tmp_path / "train.de").write_text("c\n\n")
-    with pytest.raises(DataError, match="train row 2 .*column 'target' is empty"):
+    with pytest.raises(DataError, match=r"train row 2 .*column 'target' is empty"):
         splits_of("parallel", tmp_path)
     with pytest.raises(
-        DataError, match=r"no pair of files such as train\.fr and train\.de; it holds: train\.de, train\.en"
+        DataError, match=r"no pair of files such as train\.fr and train\.nl; it holds: train\.de, train\.en"
     ):
         splits_of("parallel", tmp_path, options={"source": "fr", "target": "nl"})
 
