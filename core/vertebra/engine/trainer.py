@@ -28,6 +28,7 @@ from vertebra.engine.optimizers import parameter_groups
 from vertebra.engine.packing import cut, pack
 from vertebra.engine.plan import Plan, piece_seed, share
 from vertebra.engine.readout import Readout
+from vertebra.engine.seeds import seed_draws
 from vertebra.engine.token_budget import memory_for
 from vertebra.engine.used_rows import train_used_rows
 from vertebra.errors import ConfigError, RunError, StoppedError
@@ -193,7 +194,8 @@ class Trainer:
         total = torch.zeros((), device=self.devices.accelerator.device)
         padded = self.model.backbone.info.packing == "padded"
         for number, piece in enumerate(cut(features, self.devices.budget.tokens, padded=padded)):
-            torch.manual_seed(piece_seed(self.seed, step, self.devices.accelerator.process_index, number))
+            seed = piece_seed(self.seed, step, self.devices.accelerator.process_index, number)
+            seed_draws(seed, self.devices.accelerator.device)
             if any(one.n_targets for one in piece):
                 with memory_for(piece):
                     total += self._add_piece(step, piece, n_targets)

@@ -15,6 +15,7 @@ from vertebra.errors import DataError
 from vertebra.report.figures import ConfusionMatrix, Figure, Table
 from vertebra.tasks.config import TokenClassificationConfig
 from vertebra.tasks.features import Features
+from vertebra.tasks.heads import Dropout
 from vertebra.tasks.subtokens import align
 from vertebra.tasks.task import Row, Task
 from vertebra.tasks.words import split_words
@@ -107,7 +108,7 @@ class TokenClassification(Task):
 
     def build_head(self, width: int) -> nn.Module:
         """Return dropout and a linear layer, (P, width) to (P, L)."""
-        return nn.Sequential(nn.Dropout(self.config.dropout), nn.Linear(width, len(self.labels)))
+        return nn.Sequential(Dropout(self.config.dropout), nn.Linear(width, len(self.labels)))
 
     def loss(self, outputs_PL: Tensor, targets_P: Tensor) -> Tensor:
         """Return the mean cross-entropy over the words whose label is known; 0 where there are none."""
