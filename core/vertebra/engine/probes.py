@@ -14,6 +14,8 @@ from vertebra.engine.packing import pack
 from vertebra.errors import BackboneError
 from vertebra.tasks.features import Features
 
+LAYER_TYPES = {"full_attention", "sliding_attention"}
+
 
 def choose_packing(
     model: PreTrainedModel, config: BackboneConfig, attention: Attention
@@ -27,6 +29,7 @@ def choose_packing(
     plain = model.config._attn_implementation
     try:
         require_static_rotation(model.config)
+        require_known_layers(model.config)
         if not model._can_set_attn_implementation():
             raise UnsupportedAttentionError("its attention cannot be replaced")
         model.set_attn_implementation(PACKED)
@@ -52,6 +55,13 @@ def require_static_rotation(config: PretrainedConfig) -> None:
     for kind in ("dynamic", "longrope"):
         if f"'{kind}'" in found:
             raise UnsupportedAttentionError(f"its rotary positions are '{kind}'")
+
+
+def require_known_layers(config: PretrainedConfig) -> None:
+    """Raise where a layer may look back less far than its attention is told to: short trials do not show that."""
+    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ())
+    if unknown := sorted(kinds - LAYER_TYPES):
+        raise UnsupportedAttentionError(f"it has layers of the kind '{unknown[0]}'")
 
 
 @torch.no_grad()
