@@ -59,7 +59,9 @@ def find_files(data: DataConfig) -> dict[str, list[Path]]:
         files = {} if data.splits else {TRAIN: [root]}
         return files | {split: _given(root.parent, split, names) for split, names in data.splits.items()}
     found = {split: _given(root, split, names) for split, names in data.splits.items()}
-    entries = sorted(entry for entry in root.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    given = {path for paths in found.values() for path in paths}
+    visible = (entry for entry in root.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    entries = sorted(entry for entry in visible if entry not in given)
     for split in SPLITS:
         if split not in found:
             files_of_split = _find(split, _of_format(entries, data))

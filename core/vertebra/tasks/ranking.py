@@ -113,7 +113,7 @@ class Ranking(Task):
     def combine(self, row: Row, parts: list[Any]) -> list[dict[str, Any]]:
         """Return the candidates, the best one first; of equal ones, the first one."""
         odds = np.asarray(parts, dtype=np.float64)
-        probabilities = (1 / (1 + np.exp(-odds))).tolist()
+        probabilities = np.exp(-np.logaddexp(0, -odds)).tolist()  # the sigmoid, without overflow
         order = np.argsort(-odds, kind="stable").tolist()
         return [candidate_of(row, place) | {"score": probabilities[place]} for place in order]
 
