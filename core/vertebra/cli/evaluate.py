@@ -11,8 +11,6 @@ from vertebra.cli.parser import Parser
 from vertebra.data.files import require_file, require_place
 from vertebra.errors import DataError, RunError
 
-FILE_FORMATS = ("columns", "csv", "tsv", "json", "parquet")
-
 if TYPE_CHECKING:
     from vertebra.config.schema import DataConfig
     from vertebra.host.manager import Host
@@ -85,7 +83,8 @@ def _rows(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> dict[str
     other = arguments.file or arguments.data
     if other is not None:
         # A reader that makes its own rows, or asks the Hub, does not read files.
-        form = data.format if data.format in FILE_FORMATS else "auto"
+        reads_files = data.format == "auto" or getattr(host.get("reader", data.format), "reads_path", True)
+        form = data.format if reads_files and data.format != "hub" else "auto"
         data = replace(data, path=str(other), format=form, splits={}, limit=None)
     if arguments.file is not None:
         whole = replace(data, valid_fraction=0.0, test_fraction=0.0)

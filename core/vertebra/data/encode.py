@@ -73,18 +73,18 @@ def encode_row(task: Task, row: Row, tokenizer: PreTrainedTokenizerBase) -> list
     return pieces
 
 
-def fit_context(pieces: list[Features], limit: int, policy: TooLong, row: Row) -> list[Features]:
+def fit_context(task: Task, pieces: list[Features], limit: int, policy: TooLong, row: Row) -> list[Features]:
     """Cut the features of a row to sequences of at most `limit` tokens, as the policy says."""
     fitted: list[Features] = []
     for piece in pieces:
-        if len(piece) <= limit:
-            fitted.append(piece)
-        elif policy == "window":
-            windows = list(piece.windows(limit))
+        if policy == "window":
+            windows = list(task.windows(piece, limit))
             # A window in which the head reads nothing is not worth its computation.
             fitted.extend([window for window in windows if len(window.positions)] or windows[:1])
+        elif len(piece) <= limit:
+            fitted.append(piece)
         elif policy == "truncate":
-            fitted.append(piece.truncated(limit))
+            fitted.append(task.shorten(piece, limit))
         else:
             raise DataError(
                 f"Row '{row['id']}' has {len(piece)} tokens; the context is {limit}. Shorten it, or use "
@@ -138,7 +138,7 @@ def _encode(
     for number, row in enumerate(with_progress(rows, title)):
         pieces = encode_row(task, row, tokenizer)
         too_long += any(len(piece) > context for piece in pieces)
-        fitted = fit_context(pieces, context, policy, row)
+        fitted = fit_context(task, pieces, context, policy, row)
         features.extend(dataclasses.replace(one, example=number, window=place) for place, one in enumerate(fitted))
     return Encoded(features, too_long)
 

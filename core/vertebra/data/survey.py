@@ -63,7 +63,7 @@ def survey_split(
         lengths += [len(piece) for piece in pieces]
         over = any(len(piece) > context for piece in pieces)
         too_long += over
-        sequences += len(fit_context(pieces, context, policy, row)) if not over or policy != "error" else 0
+        sequences += len(fit_context(task, pieces, context, policy, row)) if not over or policy != "error" else 0
         labels.update(task.labels_of(row))
     return SplitSurvey(
         rows=len(rows),

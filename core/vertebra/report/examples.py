@@ -70,14 +70,14 @@ def worst_errors(
 ) -> WorstErrors:
     """Choose the worst of the lines of `predictions.jsonl`; reads them once and holds only those it shows.
 
-    Only predictions that differ from their reference count; among equal scores, more differences are worse.
+    Only wrong predictions count: those that their task does not call right; among equal scores, more differences are worse.
     """
     seen: Counter[str] = Counter()
 
     def wrong() -> Iterable[Mapping[str, Any]]:
         for line in predictions:
             seen["total"] += 1
-            if line["prediction"] != line["reference"]:
+            if not line.get("right", line["prediction"] == line["reference"]):
                 seen["wrong"] += 1
                 yield line
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -82,10 +82,22 @@ class Task(ABC):
     def check(self, row: Row) -> None:  # noqa: B027
         """Raise `DataError` for a row that the task cannot use; the core adds split and row number to the message."""
 
+    def windows(self, features: Features, limit: int) -> Iterable[Features]:
+        """Return windows of at most `limit` tokens, or the features themselves where they fit and need not be cut."""
+        return features.windows(limit)
+
+    def shorten(self, features: Features, limit: int) -> Features:
+        """Return features that fit into `limit` tokens, the same ones where they do; by default the end is cut off."""
+        return features if len(features) <= limit else features.truncated(limit)
+
     def reference(self, row: Row) -> Any:
         """Return the right answer of a row in the terms of `decode`; by default the columns that prediction lacks."""
         wanted = [name for name in self.columns if name not in self.needed_for_prediction()]
         return row[wanted[0]] if len(wanted) == 1 else {name: row[name] for name in wanted}
+
+    def right(self, prediction: Any, reference: Any) -> bool:
+        """Whether a prediction is no error for the report to show; by default whether it equals its reference."""
+        return bool(prediction == reference)
 
     def combine(self, row: Row, parts: list[Any]) -> Any:
         """Join what `decode` returned for the windows of one row, in their order; by default the first one's."""
