@@ -47,6 +47,7 @@ def main(argv: Sequence[str]) -> int:
     run = load(arguments.run, device=arguments.device, host=host)
     metrics = load_metrics(run.task, host)
     splits = _rows(run, arguments, host)
+    run.encode_shared()  # the data may have brought other tables
     evaluations = []
     for split, rows in splits.items():
         features = run.encode(rows, f"encoding {split}")

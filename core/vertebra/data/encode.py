@@ -57,6 +57,16 @@ def encode_split(
     return encoded
 
 
+def encode_shared(task: Task, tokenizer: PreTrainedTokenizerBase, *, context: int) -> list[Features]:
+    """Return the sequences of `Task.encode_shared`, numbered in their order; longer ones are cut off behind the context."""
+    pieces = task.encode_shared(tokenizer)
+    for number, piece in enumerate(pieces, start=1):
+        if not len(piece):
+            raise DataError(f"Sequence {number} that the rows of task '{task.name}' share has no tokens: it is empty.")
+        _check(piece, task, {"id": f"shared-{number}"})
+    return [dataclasses.replace(piece.truncated(context), example=number) for number, piece in enumerate(pieces)]
+
+
 def encode_row(task: Task, row: Row, tokenizer: PreTrainedTokenizerBase) -> list[Features]:
     """Return what the task makes of one row, before anything is cut; checked, with errors that name the row."""
     try:

@@ -60,6 +60,7 @@ def evaluate(
 
     `calibrate` lets the task choose on these rows what it predicts with.
     """
+    share(model, task, devices)
     processes, rank = devices.accelerator.num_processes, devices.accelerator.process_index
     mine = sorted(features, key=len, reverse=True)[rank::processes]
     parts: list[Part] = list(predict_parts(model, task, mine, devices))
@@ -80,6 +81,29 @@ def evaluate(
         predictions=predictions,
         references=references,
     )
+
+
+@torch.no_grad()
+def share(model: TaskModel, task: Task, devices: Devices) -> None:
+    """Give the task what the model makes of the sequences that its rows share, each process all of them."""
+    if not task.shared:
+        return
+    model.eval()
+
+    def compute(piece: Sequence[Features]) -> tuple[PackedBatch, Tensor]:
+        batch = pack(piece, lambda _: None).to(devices.accelerator.device)
+        with devices.autocast_for_evaluation():
+            return batch, model(batch, task.name)
+
+    padded = model.backbone.info.packing == "padded"
+    outputs: dict[int, Tensor] = {}
+    with model.backbone.prepacked(devices.evaluation_dtype):
+        for batch, outputs_P in devices.budget.in_pieces(
+            task.shared, compute, lambda piece: f"shared sequence {piece[0].example + 1}", padded=padded
+        ):
+            parts = outputs_P.split(list(batch.position_counts))
+            outputs |= {one.example: part for one, part in zip(batch.features, parts, strict=True)}
+    task.take_shared(model.heads[task.name], [outputs[number] for number in range(len(task.shared))])
 
 
 @torch.no_grad()

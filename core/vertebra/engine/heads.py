@@ -164,7 +164,7 @@ def _accumulate(
     assert isinstance(devices.config.token_budget, int)
     totals_K = torch.zeros(len(heads), device=accelerator.device)
     for number, piece in enumerate(cut(features, devices.config.token_budget)):
-        batch = pack(piece, task.collate).to(accelerator.device)
+        batch = pack(task.complete(piece, piece_seed(seed, step, 0, number)), task.collate).to(accelerator.device)
         if batch.n_targets == 0:
             continue
         assert batch.targets is not None

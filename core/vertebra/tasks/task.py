@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -39,6 +39,8 @@ class Task(ABC):
     """The columns a row must have, with their Python types (`list` for a list of anything)."""
     metrics: ClassVar[tuple[str, ...]]
     """Registered metrics; the first one picks the best checkpoint."""
+    tables: ClassVar[Mapping[str, dict[str, type]]] = {}
+    """Tables that a reader brings beside the rows, such as the items of a catalogue: their columns by the table's name."""
     input_columns: ClassVar[tuple[str, ...] | None] = None
     """The columns that `predict` needs; by default all of `columns` but those of the reference, `label` and `score`."""
     too_long: ClassVar[Literal["window", "truncate", "error"]] = "truncate"
@@ -48,6 +50,8 @@ class Task(ABC):
 
     def __init__(self, config: Any = None) -> None:
         self.config = config
+        self.shared: Sequence[Features] = ()
+        """What `encode_shared` made, fitted to the context; the core sets it before the first step and the first batch."""
 
     # --- what a task of its own kind must say
 
@@ -72,6 +76,9 @@ class Task(ABC):
     def fit(self, rows: Sequence[Row]) -> None:  # noqa: B027  (optional, not abstract)
         """Learn from the training rows what must be known before encoding, such as the label set."""
 
+    def read_tables(self, tables: Mapping[str, Sequence[Row]]) -> None:  # noqa: B027
+        """Take the tables that `Task.tables` names; called with each data set, before its rows are checked and `fit`."""
+
     def state(self) -> dict[str, Any]:
         """Return what `fit` learnt, as JSON can hold it; saved with the model."""
         return {}
@@ -89,6 +96,21 @@ class Task(ABC):
     def shorten(self, features: Features, limit: int) -> Features:
         """Return features that fit into `limit` tokens, the same ones where they do; by default the end is cut off."""
         return features if len(features) <= limit else features.truncated(limit)
+
+    def encode_shared(self, tokenizer: PreTrainedTokenizerBase) -> Sequence[Features]:
+        """Return sequences that belong to no row but are needed by many, such as the items of a catalogue; none by default."""
+        return ()
+
+    def complete(self, features: Sequence[Features], seed: int) -> Sequence[Features]:
+        """Return what one pass of training needs: its sequences and those of `shared` that its loss compares them with.
+
+        `seed` is a function of run, step and pass; what is drawn here must be a function of it, so that a step can be
+        made again. Sequences that are added have no target. By default nothing is added.
+        """
+        return features
+
+    def take_shared(self, head: nn.Module, outputs: Sequence[Tensor]) -> None:  # noqa: B027
+        """Take what the model makes of each of `shared`, (P, …); called once before each evaluation, and at loading."""
 
     def reference(self, row: Row) -> Any:
         """Return the right answer of a row in the terms of `decode`; by default the columns that prediction lacks."""
