@@ -70,14 +70,14 @@ def worst_errors(
 ) -> WorstErrors:
     """Choose the worst of the lines of `predictions.jsonl`; reads them once and holds only those it shows.
 
-    Only predictions that differ from their reference count; among equal scores, more differences are worse.
+    Only wrong predictions count; among equal scores, more differences are worse.
     """
     seen: Counter[str] = Counter()
 
     def wrong() -> Iterable[Mapping[str, Any]]:
         for line in predictions:
             seen["total"] += 1
-            if line["prediction"] != line["reference"]:
+            if is_wrong(line["prediction"], line["reference"]):
                 seen["wrong"] += 1
                 yield line
 
@@ -87,6 +87,13 @@ def worst_errors(
 
     examples = tuple(make_example(line) for line in heapq.nsmallest(at_most, wrong(), key=badness))
     return WorstErrors(examples, seen["wrong"], seen["total"], common_label(examples))
+
+
+def is_wrong(prediction: Any, reference: Any) -> bool:
+    """Whether a prediction differs from its reference in anything that this says; it may say more, as how sure it is."""
+    if isinstance(prediction, dict) and isinstance(reference, dict):
+        return any(name not in prediction or prediction[name] != value for name, value in reference.items())
+    return bool(prediction != reference)
 
 
 def differences(prediction: Any, reference: Any) -> int:
@@ -142,11 +149,16 @@ def is_labels(value: Any) -> bool:
 
 
 def compare(one: Any, other: Any) -> tuple[tuple[Fragment, ...], tuple[Fragment, ...]]:
-    """Return both values as fragments that say where they differ: words of texts, keys of objects, items of lists."""
+    """Return both values as fragments that say where they differ: words of texts, keys of objects, items of lists.
+
+    Keys that only the other object has are more than was asked, and no difference.
+    """
     if isinstance(one, str) and isinstance(other, str):
         return compare_texts(one, other)
     if isinstance(one, dict) and isinstance(other, dict):
-        return _only_in(_pairs(one), _pairs(other)), _only_in(_pairs(other), _pairs(one))
+        asked = {name: value for name, value in other.items() if name in one}
+        beside = [Fragment(pair, False) for pair in _pairs({name: other[name] for name in other if name not in one})]
+        return _only_in(_pairs(one), _pairs(other)), (*_only_in(_pairs(asked), _pairs(one)), *beside)
     if isinstance(one, list) and isinstance(other, list):
         ones, others = [shown(item) for item in one], [shown(item) for item in other]
         return _only_in(ones, others), _only_in(others, ones)
