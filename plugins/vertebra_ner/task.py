@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from vertebra.data.tags import Scheme, detect_scheme, to_iob2
 from vertebra.errors import DataError
 from vertebra.report.figures import Figure, Table
+from vertebra.report.labels import report_table
 from vertebra.tasks.task import Row
-from vertebra.tasks.token_classification import TokenClassification, report_table
+from vertebra.tasks.token_classification import TokenClassification
 from vertebra_ner.entities import annotate
 
 

@@ -118,7 +118,12 @@ class Task(ABC):
         return row[wanted[0]] if len(wanted) == 1 else {name: row[name] for name in wanted}
 
     def right(self, prediction: Any, reference: Any) -> bool:
-        """Whether a prediction is no error for the report to show; by default whether it equals its reference."""
+        """Whether a prediction is no error for the report to show; by default whether it says all that its reference says.
+
+        A prediction may say more, such as how sure it is.
+        """
+        if isinstance(prediction, dict) and isinstance(reference, dict):
+            return all(name in prediction and prediction[name] == value for name, value in reference.items())
         return bool(prediction == reference)
 
     def combine(self, row: Row, parts: list[Any]) -> Any:
