@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from vertebra.errors import DataError
 from vertebra.report.figures import ConfusionMatrix, Figure, Table
+from vertebra.tasks.baseline import Baseline
 from vertebra.tasks.config import TokenClassificationConfig
 from vertebra.tasks.features import Features
 from vertebra.tasks.subtokens import align
+from vertebra.tasks.frequent_tag import MostFrequentTag
 from vertebra.tasks.task import Row, Task
 from vertebra.tasks.words import split_words
 
@@ -127,6 +129,10 @@ class TokenClassification(Task):
     def reference(self, row: Row) -> Any:
         """Return the labels of a row's words."""
         return self.tags(row)
+
+    def baselines(self) -> Sequence[Baseline]:
+        """Return the most frequent label of each word."""
+        return [MostFrequentTag(self)]
 
     # --- for the report and `vertebra inspect`
 
