@@ -112,7 +112,12 @@ def _attributes(
 ) -> Iterator[str]:
     word = words[place]
     yield from (f"word={word}", f"lower={lower[place]}", f"shape={shapes[place]}")
-    yield from (f"prefix={word[:2]}", f"prefix={word[:3]}", f"suffix={lower[place][-2:]}", f"suffix={lower[place][-3:]}")
+    yield from (
+        f"prefix={word[:2]}",
+        f"prefix={word[:3]}",
+        f"suffix={lower[place][-2:]}",
+        f"suffix={lower[place][-3:]}",
+    )
     for step in (-2, -1, 1, 2):
         there = place + step
         if not 0 <= there < len(words):

@@ -23,7 +23,12 @@ def task_parts(task: Task) -> dict[str, Any]:
     config: Any = task.config
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         config = dataclasses.asdict(config)
-    return {"task": f"{task.name} {name_of(type(task))}", "config": config, "state": task.state(), "vertebra": __version__}
+    return {
+        "task": f"{task.name} {name_of(type(task))}",
+        "config": config,
+        "state": task.state(),
+        "vertebra": __version__,
+    }
 
 
 def name_of(owner: type) -> str:

@@ -15,6 +15,7 @@ from vertebra.report.numbers import percent, span
 
 Scores = Mapping[str, Mapping[str, float]]
 Intervals = Mapping[str, Mapping[str, Sequence[float]]]
+Column = tuple[Scores, Intervals]
 Baselines = Mapping[str, Mapping[str, Any]]
 """As in `baselines.json`: by name what each one scores."""
 
@@ -33,7 +34,9 @@ def print_scores(
     """
     console = console or Console(highlight=False)
     console.print()
-    console.print(scores_table(metrics, intervals, baselines or {}) if any(metrics.values()) else Text("No scores."))
+    console.print(
+        scores_table(metrics, intervals, baselines or {}, console) if any(metrics.values()) else Text("No scores.")
+    )
     console.print()
     print_notes(notes, console)
     report = folder / "report.html"
@@ -46,7 +49,7 @@ def print_baselines(
     """Print what baselines score on some splits, how each one predicts, and the notes."""
     console = console or Console(highlight=False)
     console.print()
-    console.print(baselines_table(baselines, splits))
+    console.print(baselines_table(baselines, splits, console))
     console.print()
     for name, one in baselines.items():
         console.print(Text.assemble((name, "bold"), f": {one['summary']}"))
@@ -60,26 +63,37 @@ def print_notes(notes: Iterable[str], console: Console) -> None:
         console.print(Text.assemble(("Note: ", "bold yellow"), note))
 
 
-def scores_table(metrics: Scores, intervals: Intervals, baselines: Baselines) -> Table:
+def scores_table(metrics: Scores, intervals: Intervals, baselines: Baselines, console: Console) -> Table:
     """Return the table of a run: the baselines, and the model with its intervals."""
-    return comparison({**{name: (one["scores"], {}) for name, one in baselines.items()}, "model": (metrics, intervals)})
+    columns: dict[str, Column] = {name: (_only(one["scores"], metrics), {}) for name, one in baselines.items()}
+    return fitting({**columns, "model": (metrics, intervals)}, console)
 
 
-def baselines_table(baselines: Baselines, splits: Sequence[str]) -> Table:
+def baselines_table(baselines: Baselines, splits: Sequence[str], console: Console) -> Table:
     """Return the table of baselines alone, with their intervals and the seconds that they took."""
-
-    def only(by_split: Mapping[str, Any]) -> dict[str, Any]:
-        return {split: found for split, found in by_split.items() if split in splits}
-
-    table = comparison({name: (only(one["scores"]), only(one["intervals"])) for name, one in baselines.items()})
+    columns = {name: (_only(one["scores"], splits), _only(one["intervals"], splits)) for name, one in baselines.items()}
+    table = fitting(columns, console)
     table.add_row()
     table.add_row(Text("seconds"), *(Text(f"{one['seconds']:.1f}") for one in baselines.values()))
     return table
 
 
-def comparison(columns: Mapping[str, tuple[Scores, Intervals]]) -> Table:
+def fitting(columns: Mapping[str, Column], console: Console) -> Table:
+    """Return the comparison in the fullest form that fits: names over several lines, then no intervals."""
+    stacked = {name.replace(" ", "\n"): column for name, column in columns.items()}
+    bare: dict[str, Column] = {name: (scores, {}) for name, (scores, _) in stacked.items()}
+    tables = [comparison(form) for form in (columns, stacked, bare)]
+    endless = console.options.update(max_width=10_000)
+    return next(
+        (table for table in tables if console.measure(table, options=endless).maximum <= console.width), tables[-1]
+    )
+
+
+def comparison(columns: Mapping[str, Column]) -> Table:
     """Return a table with a column for each predictor, and a row for each metric of each split, test first."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="not bold dim")
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="not bold dim"
+    )
     table.add_column("percent", overflow="fold")
     for name in columns:
         table.add_column(Text(name), justify="right")
@@ -96,6 +110,10 @@ def comparison(columns: Mapping[str, tuple[Scores, Intervals]]) -> Table:
             ]
             table.add_row(Text(f"  {name}"), *cells, style="bold" if number == 0 else None)
     return table
+
+
+def _only(by_split: Mapping[str, Any], splits: Iterable[str]) -> dict[str, Any]:
+    return {split: by_split[split] for split in splits if split in by_split}
 
 
 def _cell(score: float | None, interval: Sequence[float] | None) -> Text:

@@ -16,8 +16,8 @@ from vertebra.report.figures import ConfusionMatrix, Figure, Table
 from vertebra.tasks.baseline import Baseline
 from vertebra.tasks.config import TokenClassificationConfig
 from vertebra.tasks.features import Features
-from vertebra.tasks.subtokens import align
 from vertebra.tasks.frequent_tag import MostFrequentTag
+from vertebra.tasks.subtokens import align
 from vertebra.tasks.task import Row, Task
 from vertebra.tasks.words import split_words
 
