@@ -162,6 +162,8 @@ class TrainerConfig(Strict):
     """Write the loss every so many steps."""
     behaviours: tuple[str, ...] = ()
     """Registered behaviours that change the training step."""
+    baselines: bool = True
+    """Compute what the task's baselines score, to stand above the run's own scores; it changes no result."""
     trackers: tuple[str, ...] = ("tensorboard",)
     """Where scores go besides the run folder: tensorboard, wandb, mlflow."""
 

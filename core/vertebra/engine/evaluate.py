@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
@@ -15,7 +14,7 @@ from vertebra.engine.devices import Devices
 from vertebra.engine.model import TaskModel
 from vertebra.engine.packing import PackedBatch, pack
 from vertebra.engine.readout import arriving
-from vertebra.metrics.metric import Counts, Metric
+from vertebra.metrics.metric import Counts, Metric, count
 from vertebra.tasks.features import Features
 from vertebra.tasks.task import Row, Task
 
@@ -134,9 +133,3 @@ def by_row(rows: Sequence[Row], parts: Sequence[Part]) -> list[list[Any]]:
     for part in sorted(parts, key=lambda part: (part.example, part.window)):
         values[part.example].append(part.value)
     return values
-
-
-def count(metric: Metric, predictions: Sequence[Any], references: Sequence[Any]) -> Counts:
-    """Return what every row counts for a metric, (E, K)."""
-    counted = [metric.count(*pair) for pair in zip(predictions, references, strict=True)]
-    return np.asarray(counted, dtype=np.float64).reshape(len(counted), -1)

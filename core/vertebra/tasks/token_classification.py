@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from vertebra.errors import DataError
 from vertebra.report.figures import Figure
 from vertebra.report.labels import confusions, label_report
+from vertebra.tasks.baseline import Baseline
 from vertebra.tasks.config import TokenClassificationConfig
 from vertebra.tasks.features import Features
+from vertebra.tasks.frequent_tag import MostFrequentTag
 from vertebra.tasks.heads import Dropout
 from vertebra.tasks.subtokens import align
 from vertebra.tasks.task import Row, Task
@@ -128,6 +130,10 @@ class TokenClassification(Task):
     def reference(self, row: Row) -> Any:
         """Return the labels of a row's words."""
         return self.tags(row)
+
+    def baselines(self) -> Sequence[Baseline]:
+        """Return the most frequent label of each word."""
+        return [MostFrequentTag(self)]
 
     # --- for the report and `vertebra inspect`
 
