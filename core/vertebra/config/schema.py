@@ -155,7 +155,7 @@ class TrainerConfig(Strict):
     patience: Positive | None = None
     """Stop after this many evaluations without a better score."""
     metric: str | None = None
-    """The validation score that picks the best checkpoint; by default the task's first metric."""
+    """The validation score that picks the best checkpoint, or `loss`; by default the task's first metric."""
     keep_checkpoints: Positive = 2
     """How many of the latest checkpoints stay on disk, beside the best one."""
     log_every: Positive = 10

@@ -79,24 +79,28 @@ def encode_row(task: Task, row: Row, tokenizer: PreTrainedTokenizerBase) -> list
     return pieces
 
 
-def fit_context(task: Task, pieces: list[Features], limit: int, policy: TooLong, row: Row) -> list[Features]:
-    """Cut the features of a row to sequences of at most `limit` tokens, as the policy says."""
+def fit_context(
+    task: Task, pieces: list[Features], limit: int, policy: TooLong, row: Row
+) -> tuple[list[Features], bool]:
+    """Cut the features of a row to sequences of at most `limit` tokens, as the policy says; say whether it was too long."""
     fitted: list[Features] = []
+    over = False
     for piece in pieces:
+        shortened = task.shorten(piece, limit)
+        too_long = len(shortened) < len(piece)
+        over = over or too_long
         if policy == "window":
             windows = list(task.windows(piece, limit))
             # A window in which the head reads nothing is not worth its computation.
             fitted.extend([window for window in windows if len(window.positions)] or windows[:1])
-        elif len(piece) <= limit:
-            fitted.append(piece)
-        elif policy == "truncate":
-            fitted.append(task.shorten(piece, limit))
+        elif not too_long or policy == "truncate":
+            fitted.append(shortened)
         else:
             raise DataError(
                 f"Row '{row['id']}' has {len(piece)} tokens; the context is {limit}. Shorten it, or use "
                 "data.too_long=truncate or window."
             )
-    return fitted
+    return fitted, over
 
 
 def encode_key(task: Task, rows_fingerprint: str, tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]) -> str:
@@ -137,8 +141,8 @@ def _encode(
     too_long = 0
     for number, row in enumerate(with_progress(rows, title)):
         pieces = encode_row(task, row, tokenizer)
-        too_long += any(len(piece) > context for piece in pieces)
-        fitted = fit_context(task, pieces, context, policy, row)
+        fitted, over = fit_context(task, pieces, context, policy, row)
+        too_long += over
         features.extend(dataclasses.replace(one, example=number, window=place) for place, one in enumerate(fitted))
     return Encoded(features, too_long)
 

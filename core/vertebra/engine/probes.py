@@ -114,6 +114,24 @@ def require_causal(model: PreTrainedModel, packing: Packing, name: str) -> None:
 
 
 @torch.no_grad()
+def require_plain_logits(model: PreTrainedModel, name: str) -> None:
+    """Raise `BackboneError` where a language model's logits are not its hidden states times its output matrix.
+
+    Some families scale or cap them, and training on the plain product would teach another model than the one that writes.
+    """
+    ids = torch.from_numpy(_probe(model, 8).input_ids.astype(np.int64))[None].to(model.device)
+    logits = model(input_ids=ids, use_cache=False).logits
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    output = model.get_output_embeddings()
+    plain = hidden.shape[-1] == output.weight.shape[-1] and _are_equal(output(hidden), logits)
+    if not plain:
+        raise BackboneError(
+            f"Backbone '{name}' (family '{model.config.model_type}') makes its logits by more than one matrix, and cannot "
+            "be trained to write texts here. Choose another family, such as gpt2, llama or qwen3."
+        )
+
+
+@torch.no_grad()
 def _sees_ahead(model: PreTrainedModel, packing: Packing, attention: Attention) -> bool:
     """Change the last token of a sequence: does the first hidden state move?"""
     run = run_packed if packing == "packed" else run_padded

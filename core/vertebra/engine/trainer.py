@@ -37,6 +37,9 @@ from vertebra.names import unknown
 from vertebra.tasks.features import Features
 from vertebra.tasks.task import Task
 
+LOSS = "loss"
+"""What `trainer.metric` calls the validation loss."""
+
 
 @dataclass
 class Progress:
@@ -107,8 +110,8 @@ class Trainer:
         self._saved = 0
         self._ended = 0.0
         self.metric = config.metric or task.metrics[0]
-        if self.metric not in task.metrics:
-            raise ConfigError(f"trainer.metric: {unknown('metric of this task', self.metric, task.metrics)}")
+        if self.metric not in (*task.metrics, LOSS):
+            raise ConfigError(f"trainer.metric: {unknown('metric of this task', self.metric, (*task.metrics, LOSS))}")
 
     @property
     def epoch(self) -> float:
@@ -305,7 +308,8 @@ class Trainer:
 
     def _note_score(self, evaluation: Evaluation) -> bool:
         """Keep the score if it is the best so far; say whether it is."""
-        score, best = evaluation.scores[self.metric], self.progress.best_score
+        score = evaluation.loss if self.metric == LOSS else evaluation.scores[self.metric]
+        best = self.progress.best_score
         if best is not None and not (score > best if self.higher_is_better else score < best):
             self.progress.stale += 1
             return False

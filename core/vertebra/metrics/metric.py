@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from vertebra.tasks.task import Task
+    from vertebra.tasks.task import Row, Task
 
 Counts = NDArray[np.float64]
 
@@ -34,6 +34,10 @@ class Metric(ABC):
     def count(self, prediction: Any, reference: Any) -> tuple[float, ...]:
         """Return the K numbers that one example adds."""
 
+    def count_row(self, row: Row, prediction: Any, reference: Any) -> tuple[float, ...]:
+        """Return the K numbers of one example; by default `count`. A metric that looks at what was read overrides this."""
+        return self.count(prediction, reference)
+
     @abstractmethod
     def score(self, counts_EK: Counts) -> float:
         """Return the score of E examples; 0.0 where it is not defined, never NaN."""
@@ -55,7 +59,7 @@ class Mean(Metric):
         return float(counts_EK[:, 0].mean()) if len(counts_EK) else 0.0
 
 
-def count(metric: Metric, predictions: Sequence[Any], references: Sequence[Any]) -> Counts:
+def count(metric: Metric, rows: Sequence[Row], predictions: Sequence[Any], references: Sequence[Any]) -> Counts:
     """Return what every row counts for a metric, (E, K)."""
-    counted = [metric.count(*pair) for pair in zip(predictions, references, strict=True)]
+    counted = [metric.count_row(*one) for one in zip(rows, predictions, references, strict=True)]
     return np.asarray(counted, dtype=np.float64).reshape(len(counted), -1)

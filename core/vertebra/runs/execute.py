@@ -24,7 +24,7 @@ from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart
 from vertebra.engine.frozen import refuse_behaviours
 from vertebra.engine.ranks import rank
 from vertebra.engine.recommend import settle
-from vertebra.engine.trainer import Trainer
+from vertebra.engine.trainer import LOSS, Trainer
 from vertebra.errors import RunError, StoppedError, VertebraError
 from vertebra.host.manager import Host, create_behaviour_manager, create_host
 from vertebra.metrics.metric import Metric
@@ -132,6 +132,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
         *splits.notes,
         *unseen_labels(task, splits.rows),
         *_too_long_notes(prepared),
+        *task.notes({split: encoded.features for split, encoded in prepared.encoded.items()}),
         *_attention_notes(backbone, devices),
         *failed_baselines,
     )
@@ -146,7 +147,9 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
             task,
             prepared.by_example("train"),
             [row["id"] for row in splits.rows["train"]],
-            (lambda: prepared.evaluate("valid", model, devices)) if "valid" in splits.rows else None,
+            (lambda: prepared.evaluate("valid", model, devices, while_training=True))
+            if "valid" in splits.rows
+            else None,
             settled.trainer,
             devices,
             checkpoints,
@@ -264,6 +267,8 @@ def _watched(host: Host, observers: Sequence[object]) -> Iterator[None]:
 
 def _higher_is_better(config: RunConfig, metrics: Sequence[Metric]) -> bool:
     wanted = config.trainer.metric or metrics[0].name
+    if wanted == LOSS:
+        return False
     return next((metric.higher_is_better for metric in metrics if metric.name == wanted), True)
 
 

@@ -17,6 +17,7 @@ from vertebra.tasks.features import Features
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from vertebra.engine.backbone import Backbone
     from vertebra.engine.packing import PackedBatch
 
 Row = dict[str, Any]
@@ -47,6 +48,8 @@ class Task(ABC):
     """What happens by default to a row that is longer than the context."""
     attention: ClassVar[Literal["causal", "bidirectional"]] = "causal"
     """The attention that suits the task when the backbone's weights are random."""
+    needs_language_model: ClassVar[bool] = False
+    """Whether the backbone comes with its language-model head, and predictions are texts that it writes."""
 
     def __init__(self, config: Any = None) -> None:
         self.config = config
@@ -72,6 +75,18 @@ class Task(ABC):
         """Return one prediction (or one window's part of it) for each sequence of the batch, as JSON can hold it."""
 
     # --- what has a default
+
+    def build_head_on(self, backbone: Backbone) -> nn.Module:
+        """Return the head for a backbone, with which it may share weights; by default `build_head` of its width."""
+        return self.build_head(backbone.width)
+
+    def notes(self, features: Mapping[str, Sequence[Features]]) -> Sequence[str]:
+        """Return what a reader of the results must know of how the splits' rows were encoded; by default nothing."""
+        return []
+
+    def predicted_while_training(self, n_rows: int) -> Sequence[int]:
+        """Return which rows of validation are predicted at each evaluation in training; by default all of them."""
+        return range(n_rows)
 
     def fit(self, rows: Sequence[Row]) -> None:  # noqa: B027  (optional, not abstract)
         """Learn from the training rows what must be known before encoding, such as the label set."""
