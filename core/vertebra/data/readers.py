@@ -16,9 +16,9 @@ SplitRows = dict[str, list[Row]]
 
 
 class NotedRows(SplitRows):
-    """The rows of each split with notes: what a reader of the results must know of how they were read."""
+    """What a reader returns that has more to say: rows by split, rows of `Task.tables` by table, and notes for the report."""
 
-    def __init__(self, rows: SplitRows, notes: Sequence[str]) -> None:
+    def __init__(self, rows: SplitRows, notes: Sequence[str] = ()) -> None:
         super().__init__(rows)
         self.notes = tuple(notes)
 

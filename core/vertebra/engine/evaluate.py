@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
@@ -16,7 +15,7 @@ from vertebra.engine.model import TaskModel
 from vertebra.engine.packing import PackedBatch, pack
 from vertebra.engine.readout import arriving
 from vertebra.engine.writer import Writer
-from vertebra.metrics.metric import Counts, Metric
+from vertebra.metrics.metric import Counts, Metric, count
 from vertebra.tasks.features import Features
 from vertebra.tasks.generation import Generation
 from vertebra.tasks.task import Row, Task
@@ -64,6 +63,7 @@ def evaluate(
 
     With several processes each computes a part. `calibrate` lets the task choose on these rows what it predicts with.
     """
+    share(model, task, devices)
     processes, rank = devices.accelerator.num_processes, devices.accelerator.process_index
     mine = sorted(features, key=len, reverse=True)[rank::processes]
     parts: list[Part] = list(predict_parts(model, task, mine, devices, only=only))
@@ -130,6 +130,29 @@ def _text_parts(
 
 
 @torch.no_grad()
+def share(model: TaskModel, task: Task, devices: Devices) -> None:
+    """Give the task what the model makes of the sequences that its rows share, each process all of them."""
+    if not task.shared:
+        return
+    model.eval()
+
+    def compute(piece: Sequence[Features]) -> tuple[PackedBatch, Tensor]:
+        batch = pack(piece, lambda _: None).to(devices.accelerator.device)
+        with devices.autocast_for_evaluation():
+            return batch, model(batch, task.name)
+
+    padded = model.backbone.info.packing == "padded"
+    outputs: dict[int, Tensor] = {}
+    with model.backbone.prepacked(devices.evaluation_dtype):
+        for batch, outputs_P in devices.budget.in_pieces(
+            task.shared, compute, lambda piece: f"shared sequence {piece[0].example + 1}", padded=padded
+        ):
+            parts = outputs_P.split(list(batch.position_counts))
+            outputs |= {one.example: part for one, part in zip(batch.features, parts, strict=True)}
+    task.take_shared(model.heads[task.name], [outputs[number] for number in range(len(task.shared))])
+
+
+@torch.no_grad()
 def _output_parts(model: TaskModel, task: Task, features: Sequence[Features], devices: Devices) -> Iterator[Part]:
     """Yield what the task decodes of the head's outputs for each sequence."""
     model.eval()
@@ -157,9 +180,3 @@ def by_row(rows: Sequence[Row], parts: Sequence[Part]) -> list[list[Any]]:
     for part in sorted(parts, key=lambda part: (part.example, part.window)):
         values[part.example].append(part.value)
     return values
-
-
-def count(metric: Metric, rows: Sequence[Row], predictions: Sequence[Any], references: Sequence[Any]) -> Counts:
-    """Return what every row counts for a metric, (E, K)."""
-    counted = [metric.count_row(*one) for one in zip(rows, predictions, references, strict=True)]
-    return np.asarray(counted, dtype=np.float64).reshape(len(counted), -1)

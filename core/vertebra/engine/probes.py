@@ -16,6 +16,7 @@ from vertebra.tasks.features import Features
 
 LARGE_LOGIT = 200.0
 """Larger than what families cap their logits at."""
+LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
 def choose_packing(
@@ -30,6 +31,7 @@ def choose_packing(
     plain = model.config._attn_implementation
     try:
         require_static_rotation(model.config)
+        require_known_layers(model.config)
         if not model._can_set_attn_implementation():
             raise UnsupportedAttentionError("its attention cannot be replaced")
         model.set_attn_implementation(PACKED)
@@ -55,6 +57,13 @@ def require_static_rotation(config: PretrainedConfig) -> None:
     for kind in ("dynamic", "longrope"):
         if f"'{kind}'" in found:
             raise UnsupportedAttentionError(f"its rotary positions are '{kind}'")
+
+
+def require_known_layers(config: PretrainedConfig) -> None:
+    """Raise where a layer may look back less far than its attention is told to: short trials do not show that."""
+    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ())
+    if unknown := sorted(kinds - LAYER_TYPES):
+        raise UnsupportedAttentionError(f"it has layers of the kind '{unknown[0]}'")
 
 
 @torch.no_grad()

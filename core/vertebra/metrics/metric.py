@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -56,3 +57,9 @@ class Mean(Metric):
     def score(self, counts_EK: Counts) -> float:
         """Return the mean."""
         return float(counts_EK[:, 0].mean()) if len(counts_EK) else 0.0
+
+
+def count(metric: Metric, rows: Sequence[Row], predictions: Sequence[Any], references: Sequence[Any]) -> Counts:
+    """Return what every row counts for a metric, (E, K)."""
+    counted = [metric.count_row(*one) for one in zip(rows, predictions, references, strict=True)]
+    return np.asarray(counted, dtype=np.float64).reshape(len(counted), -1)

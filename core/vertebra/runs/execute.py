@@ -31,6 +31,7 @@ from vertebra.metrics.metric import Metric
 from vertebra.report.html import write_report
 from vertebra.report.progress import create_progress
 from vertebra.report.trackers import create_trackers
+from vertebra.runs.baselines import compute
 from vertebra.runs.environment import describe_environment
 from vertebra.runs.folder import RunFolder, now
 from vertebra.runs.key import active_plugins, run_key
@@ -123,6 +124,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
     key = run_key(settled, [splits.fingerprint], backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
     run.write_config(to_document(settled))
+    failed_baselines = _write_baselines(run, settled, prepared) if devices.accelerator.is_main_process else []
     frozen = ["the backbone is frozen: only the head is trained"] if config.backbone.freeze else []
     notes = (
         *backbone.info.notes,
@@ -132,6 +134,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
         *_too_long_notes(prepared),
         *task.notes({split: encoded.features for split, encoded in prepared.encoded.items()}),
         *_attention_notes(backbone, devices),
+        *failed_baselines,
     )
     _describe(run, key, settled, prepared, backbone, notes, host)
 
@@ -322,6 +325,15 @@ def _describe(
             "notes": list(prepared.splits.notes),
         },
     )
+
+
+def _write_baselines(run: RunFolder, config: RunConfig, prepared: Prepared) -> list[str]:
+    """Write what the task's baselines score, and return a note for each one that failed."""
+    if not config.trainer.baselines:
+        return []
+    baselines = compute(prepared.task, prepared.metrics, prepared.splits, cache=config.tasks[0].data.cache)
+    run.write_json("baselines.json", baselines.document())
+    return baselines.notes
 
 
 def _announce(evaluation: Evaluation, trainer: Trainer, host: Host) -> None:

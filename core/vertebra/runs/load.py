@@ -11,11 +11,11 @@ from typing import Any, get_args
 
 from vertebra.config.document import from_document
 from vertebra.config.schema import BackboneConfig, GPUConfig, RunConfig
-from vertebra.data.encode import encode_split
+from vertebra.data.encode import encode_shared, encode_split
 from vertebra.engine.backbone import Attention
 from vertebra.engine.checkpoints import is_whole
 from vertebra.engine.devices import Devices, set_up
-from vertebra.engine.evaluate import by_row, predict_parts
+from vertebra.engine.evaluate import by_row, predict_parts, share
 from vertebra.engine.loading import load_backbone
 from vertebra.engine.model import TaskModel
 from vertebra.engine.writer import Writer
@@ -65,6 +65,11 @@ class LoadedRun:
             title=title,
         ).features
 
+    def encode_shared(self) -> None:
+        """Encode what rows share; needed again after the task got other tables."""
+        backbone = self.model.backbone
+        self.task.shared = encode_shared(self.task, backbone.tokenizer, context=backbone.info.context)
+
     @cached_property
     def _writer(self) -> Writer | None:
         """What writes the texts of a task that has some; the weights stay as they are."""
@@ -103,7 +108,10 @@ def load(run: Path | str, *, device: str = "auto", host: Host | None = None) -> 
     load_heads(folder, model)
     gpu = GPUConfig(device=device, precision=config.gpu.precision)  # type: ignore[arg-type]  # checked below
     devices = set_up(gpu)
-    return LoadedRun(folder, config, task, model.to(devices.accelerator.device).eval(), devices)
+    run = LoadedRun(folder, config, task, model.to(devices.accelerator.device).eval(), devices)
+    run.encode_shared()
+    share(run.model, task, devices)
+    return run
 
 
 def restore_task(config: RunConfig, folder: RunFolder, host: Host) -> Task:

@@ -8,7 +8,7 @@ import torch
 
 from vertebra.config.schema import RunConfig, TaskChoice
 from vertebra.data.cache import Encoded, FeatureCache
-from vertebra.data.encode import encode_split
+from vertebra.data.encode import encode_shared, encode_split
 from vertebra.data.load import Splits, load_splits
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.devices import Devices
@@ -86,7 +86,8 @@ def refuse_what_cannot_write(task: Task, config: RunConfig) -> None:
 
 
 def encode(task: Task, choice: TaskChoice, splits: Splits, backbone: Backbone) -> dict[str, Encoded]:
-    """Encode every split for the backbone."""
+    """Encode every split for the backbone, and what rows share."""
+    task.shared = encode_shared(task, backbone.tokenizer, context=backbone.info.context)
     return {
         split: encode_split(
             task,
@@ -102,8 +103,10 @@ def encode(task: Task, choice: TaskChoice, splits: Splits, backbone: Backbone) -
 
 
 def read_once(backbone: Backbone, prepared: Prepared, choice: TaskChoice, devices: Devices) -> dict[str, Encoded]:
-    """Give the features of every split what the frozen backbone makes of them."""
+    """Give the features of every split, and those that rows share, what the frozen backbone makes of them."""
     reader = FrozenReader(backbone, devices, HiddenCache() if choice.data.cache else None)
+    if prepared.task.shared:
+        prepared.task.shared = reader.read(prepared.task.shared, "reading what rows share")
     return {
         split: replace(encoded, features=reader.read(encoded.features, f"reading {split}"))
         for split, encoded in prepared.encoded.items()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
-from vertebra.config.schema import Fraction, Positive, Strict
+from vertebra.config.schema import Auto, Fraction, Positive, Strict
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,58 @@ class TokenClassificationConfig(Strict):
     """Which sub-token of a word carries its label. Under causal attention only the last has read the whole word."""
     dropout: Fraction = 0.1
     """The share of hidden values that the head drops in training."""
+
+
+@dataclass(frozen=True)
+class SpanExtractionConfig(Strict):
+    """How a span of a context is found."""
+
+    window: Annotated[int, Ge(16)] = 384
+    """The most tokens that are read at once; a longer question and context are read in windows, each with the question."""
+    overlap: Annotated[int, Ge(0)] = 128
+    """The context tokens that two neighbouring windows share, at most half of a window's."""
+    longest_answer: Positive = 30
+    """The most tokens of an answer that is predicted."""
+    n_best: Positive = 5
+    """How many spans a prediction lists."""
+    dropout: Fraction = 0.1
+    """The share of hidden values that the head drops in training."""
+
+
+@dataclass(frozen=True)
+class RankingConfig(Strict):
+    """How candidates are scored."""
+
+    dropout: Fraction = 0.1
+    """The share of hidden values that the head drops in training."""
+
+
+@dataclass(frozen=True)
+class SequenceClassificationConfig(Strict):
+    """How texts, or pairs of texts, are labelled."""
+
+    kind: Literal["single", "multi", "ordinal"] = "single"
+    """One label for a text, any number of labels, or one label of an ordered scale."""
+    labels: tuple[str | int, ...] | None = None
+    """All labels there may be, others are refused; by default those of the training rows. kind=ordinal takes their order
+    from here; without it the labels must be numbers."""
+    label_separator: str | None = None
+    """For kind=multi: what stands between the labels where a row has them as one text, as in a table."""
+    pair: bool = False
+    """Whether a row has a second text, in the column `text_b`."""
+    separator: str = "auto"
+    """What stands between the two texts of a pair; auto: the tokenizer's own separator or end of text, else a new line."""
+    pooling: Literal["mean", "last", "attention"] = "mean"
+    """How a text's hidden states become one: their mean, that of the last token, or a mean with learned weights."""
+    dropout: Fraction = 0.1
+    """The share of hidden values that the head drops in training."""
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Gt(0)]] = "none"
+    """What a label's examples weigh in the loss. balanced: all labels the same in sum. A mapping: as it says, others 1."""
+    label_smoothing: Fraction = 0.0
+    """The share of each target that is spread evenly over all labels."""
+    threshold: Annotated[float, Gt(0), Lt(1)] | Auto = 0.5
+    """From which probability on the second of two labels, or with kind=multi any label, is predicted. auto: chosen on
+    validation for the best macro F1, or with kind=multi the best micro F1."""
 
 
 @dataclass(frozen=True)

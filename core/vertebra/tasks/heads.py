@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from vertebra.engine.cross_entropy import linear_cross_entropy
+from vertebra.engine.dropout import keep_mask
 
 if TYPE_CHECKING:
     from vertebra.engine.packing import PackedBatch
@@ -25,6 +26,14 @@ class BatchHead(nn.Module, ABC):
     @abstractmethod
     def forward(self, hidden_PD: Tensor, batch: PackedBatch) -> Tensor:
         """Map hidden states to outputs; `batch.position_counts` says how many of the P positions each sequence has."""
+
+
+class Dropout(nn.Dropout):
+    """Dropout by masks that cost little on the CPU."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `input` with a share `p` of its values dropped in training, and the others scaled up."""
+        return input * keep_mask(input, self.p) if self.training and self.p else input
 
 
 class LanguageModelHead(BatchHead):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -40,6 +40,8 @@ class Task(ABC):
     """The columns a row must have, with their Python types (`list` for a list of anything)."""
     metrics: ClassVar[tuple[str, ...]]
     """Registered metrics; the first one picks the best checkpoint."""
+    tables: ClassVar[Mapping[str, dict[str, type]]] = {}
+    """Tables that a reader brings beside the rows, such as the items of a catalogue: their columns by the table's name."""
     input_columns: ClassVar[tuple[str, ...] | None] = None
     """The columns that `predict` needs; by default all of `columns` but those of the reference, `label` and `score`."""
     too_long: ClassVar[Literal["window", "truncate", "error"]] = "truncate"
@@ -51,6 +53,8 @@ class Task(ABC):
 
     def __init__(self, config: Any = None) -> None:
         self.config = config
+        self.shared: Sequence[Features] = ()
+        """What `encode_shared` made, fitted to the context; the core sets it before the first step and the first batch."""
 
     # --- what a task of its own kind must say
 
@@ -76,10 +80,6 @@ class Task(ABC):
         """Return the head for a backbone, with which it may share weights; by default `build_head` of its width."""
         return self.build_head(backbone.width)
 
-    def shorten(self, features: Features, limit: int) -> Features:
-        """Return features that fit into `limit` tokens, the same ones where they do; by default the end is cut off."""
-        return features if len(features) <= limit else features.truncated(limit)
-
     def notes(self, features: Mapping[str, Sequence[Features]]) -> Sequence[str]:
         """Return what a reader of the results must know of how the splits' rows were encoded; by default nothing."""
         return []
@@ -91,6 +91,9 @@ class Task(ABC):
     def fit(self, rows: Sequence[Row]) -> None:  # noqa: B027  (optional, not abstract)
         """Learn from the training rows what must be known before encoding, such as the label set."""
 
+    def read_tables(self, tables: Mapping[str, Sequence[Row]]) -> None:  # noqa: B027
+        """Take the tables that `Task.tables` names; called with each data set, before its rows are checked and `fit`."""
+
     def state(self) -> dict[str, Any]:
         """Return what `fit` learnt, as JSON can hold it; saved with the model."""
         return {}
@@ -101,10 +104,42 @@ class Task(ABC):
     def check(self, row: Row) -> None:  # noqa: B027
         """Raise `DataError` for a row that the task cannot use; the core adds split and row number to the message."""
 
+    def windows(self, features: Features, limit: int) -> Iterable[Features]:
+        """Return windows of at most `limit` tokens, or the features themselves where they fit and need not be cut."""
+        return features.windows(limit)
+
+    def shorten(self, features: Features, limit: int) -> Features:
+        """Return features that fit into `limit` tokens, the same ones where they do; by default the end is cut off."""
+        return features if len(features) <= limit else features.truncated(limit)
+
+    def encode_shared(self, tokenizer: PreTrainedTokenizerBase) -> Sequence[Features]:
+        """Return sequences that belong to no row but are needed by many, such as the items of a catalogue; none by default."""
+        return ()
+
+    def complete(self, features: Sequence[Features], seed: int) -> Sequence[Features]:
+        """Return what one pass of training needs: its sequences and those of `shared` that its loss compares them with.
+
+        `seed` is a function of run, step and pass; what is drawn here must be a function of it, so that a step can be
+        made again. Sequences that are added have no target. By default nothing is added.
+        """
+        return features
+
+    def take_shared(self, head: nn.Module, outputs: Sequence[Tensor]) -> None:  # noqa: B027
+        """Take what the model makes of each of `shared`, (P, …); called once before each evaluation, and at loading."""
+
     def reference(self, row: Row) -> Any:
         """Return the right answer of a row in the terms of `decode`; by default the columns that prediction lacks."""
         wanted = [name for name in self.columns if name not in self.needed_for_prediction()]
         return row[wanted[0]] if len(wanted) == 1 else {name: row[name] for name in wanted}
+
+    def right(self, prediction: Any, reference: Any) -> bool:
+        """Whether a prediction is no error for the report to show; by default whether it says all that its reference says.
+
+        A prediction may say more, such as how sure it is.
+        """
+        if isinstance(prediction, dict) and isinstance(reference, dict):
+            return all(name in prediction and prediction[name] == value for name, value in reference.items())
+        return bool(prediction == reference)
 
     def combine(self, row: Row, parts: list[Any]) -> Any:
         """Join what `decode` returned for the windows of one row, in their order; by default the first one's."""
