@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from vertebra.tasks.baseline import Baseline as Baseline
     from vertebra.tasks.features import Features as Features
     from vertebra.tasks.heads import BatchHead as BatchHead
+    from vertebra.tasks.ranking import Ranking as Ranking
+    from vertebra.tasks.span_extraction import SpanExtraction as SpanExtraction
     from vertebra.tasks.task import Row as Row
     from vertebra.tasks.task import Task as Task
     from vertebra.tasks.token_classification import TokenClassification as TokenClassification
@@ -89,6 +91,8 @@ _NAMES = {
     "vertebra.tasks.baseline": ("Baseline",),
     "vertebra.tasks.features": ("Features",),
     "vertebra.tasks.heads": ("BatchHead",),
+    "vertebra.tasks.ranking": ("Ranking",),
+    "vertebra.tasks.span_extraction": ("SpanExtraction",),
     "vertebra.tasks.task": ("Row", "Task"),
     "vertebra.tasks.token_classification": ("TokenClassification",),
 }

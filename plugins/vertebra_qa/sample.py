@@ -51,7 +51,7 @@ class SampleOptions(Strict):
     """What `data.options` may set: the seed, and how many questions each split has."""
 
     seed: int = 1
-    train: Positive = 1200
+    train: Positive = 1000
     valid: Positive = 150
     test: Positive = 150
 
