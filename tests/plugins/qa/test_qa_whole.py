@@ -149,7 +149,7 @@ def test_what_is_learnt_does_not_depend_on_the_token_budget(task: str, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "metric", "least"), [("qa", "answer_f1", 0.6), ("answer_selection", "answer_map", 0.8)]
+    ("task", "metric", "least"), [("qa", "answer_f1", 0.55), ("answer_selection", "answer_map", 0.7)]
 )
 def test_nano_learns_the_sample_from_random_weights(task: str, metric: str, least: float, tmp_path: Path) -> None:
     run = train(tmp_path / "run", f"task={task}", "gpu=cpu", "trainer.trackers=[]")
