@@ -63,9 +63,7 @@ def options_of(owner: type[Any], values: dict[str, Any]) -> Any:
     return options
 
 
-def leave_one_out(
-    interactions: Iterable[Interaction], items: Sequence[Item], options: InteractionOptions
-) -> NotedRows:
+def leave_one_out(interactions: Iterable[Interaction], items: Sequence[Item], options: InteractionOptions) -> NotedRows:
     """Return the rows of train, valid and test, and the table `items`.
 
     A training row has an empty `history` and all its items in `next`; the others have the one item that is to be predicted

@@ -11,10 +11,7 @@ from vertebra.data.readers import NotedRows
 from vertebra.errors import DataError
 from vertebra_recommendation.interactions import Interaction, InteractionOptions, Item, leave_one_out, options_of
 
-GENRES = (
-    "unknown action adventure animation children's comedy crime documentary drama fantasy film-noir horror musical mystery "
-    "romance sci-fi thriller war western"
-).split()
+GENRES = ["unknown", "action", "adventure", "animation", "children's", "comedy", "crime", "documentary", "drama", "fantasy", "film-noir", "horror", "musical", "mystery", "romance", "sci-fi", "thriller", "war", "western"]
 """In the order of the columns of u.item; lower case, for then most are a single token."""
 FIRST_GENRE = 5
 
@@ -33,7 +30,9 @@ def _ratings(path: Path, config: DataConfig) -> list[Interaction]:
     for number, line in enumerate(text_lines(path, config.encoding), start=1):
         fields = line.split()
         if len(fields) != 4 or not all(field.isdigit() for field in fields):
-            raise DataError(f"{path}:{number}: four whole numbers are wanted (user, item, rating, time), not {line.strip()!r}.")
+            raise DataError(
+                f"{path}:{number}: four whole numbers are wanted (user, item, rating, time), not {line.strip()!r}."
+            )
         user, item, _, time = fields
         found.append(Interaction(user, item, float(time), f"{path}:{number}"))
     return found

@@ -46,7 +46,9 @@ def recommend(
         "rank": None if target is None else rank(scores_I, candidate_I, target),
     }
     if sampled:
-        prediction["rank_sampled"] = None if target is None else rank(scores_I, _sample(candidate_I, seen, target), target)
+        prediction["rank_sampled"] = (
+            None if target is None else rank(scores_I, _sample(candidate_I, seen, target), target)
+        )
     return prediction
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vertebra.errors import ConfigError, DataError
 from vertebra.tasks.baseline import Baseline
-from vertebra.tasks.features import Features
+from vertebra.tasks.features import Features, Ids
 from vertebra.tasks.task import Row, Task
 from vertebra_recommendation.catalogue import Catalogue
 from vertebra_recommendation.config import RecommendationConfig
@@ -106,7 +106,7 @@ class Recommendation(Task):
     def encode_shared(self, tokenizer: PreTrainedTokenizerBase) -> list[Features]:
         """Return the text of each item; the head reads its last token."""
         return [
-            Features(ids, note={"item": number, "log_chance": 0.0})
+            Features(_ids(ids), note={"item": number, "log_chance": 0.0})
             for number, ids in enumerate(self._texts(tokenizer, self.catalogue.texts))
         ]
 
@@ -182,7 +182,7 @@ class Recommendation(Task):
 
     def take_shared(self, head: nn.Module, outputs: Sequence[Tensor]) -> None:
         """Give the head the vectors of all items."""
-        head.catalogue_IW = torch.cat(list(outputs))  # type: ignore[assignment]  # not a part of the module
+        head.catalogue_IW = torch.cat(list(outputs))  # not a part of the module: never saved
 
     def decode(self, outputs_QI: Tensor, batch: PackedBatch) -> list[dict[str, Any]]:
         """Return the best items after each history with their probabilities, and the rank of the one that came next."""
@@ -217,15 +217,21 @@ class Recommendation(Task):
         """Return the tokens of texts, cut to the longest that an item may have."""
         if not texts:
             return []
-        encoded = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)
+        encoded = tokenizer(
+            list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False
+        )
         return [ids[: self.config.item_tokens] for ids in encoded["input_ids"]]
 
     def _features(
         self, one: Window, ids: list[int], positions: list[int], history: list[int], following: list[int]
     ) -> Features:
         return Features(
-            ids,
+            _ids(ids),
             target=one.targets if following else None,
-            positions=positions,
+            positions=_ids(positions),
             note={"items": one.items, "seen": history},
         )
+
+
+def _ids(numbers: Sequence[int]) -> Ids:
+    return np.asarray(numbers, dtype=np.int32)

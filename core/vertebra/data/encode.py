@@ -57,9 +57,7 @@ def encode_split(
     return encoded
 
 
-def encode_shared(
-    task: Task, tokenizer: PreTrainedTokenizerBase, *, context: int
-) -> list[Features]:
+def encode_shared(task: Task, tokenizer: PreTrainedTokenizerBase, *, context: int) -> list[Features]:
     """Return the sequences of `Task.encode_shared`, numbered in their order; longer ones are cut off behind the context."""
     pieces = task.encode_shared(tokenizer)
     for number, piece in enumerate(pieces, start=1):
