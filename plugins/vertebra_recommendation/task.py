@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -132,7 +133,9 @@ class Recommendation(Task):
         ):
             parts = [start, *texts[one.first : one.first + len(one.items)]]
             ends = np.cumsum([*map(len, parts)]) - 1
-            made.append(self._features(one, sum(parts, []), ends[-one.wanted :].tolist(), history, following))
+            made.append(
+                self._features(one, list(chain.from_iterable(parts)), ends[-one.wanted :].tolist(), history, following)
+            )
         return made
 
     def complete(self, features: Sequence[Features], seed: int) -> list[Features]:
