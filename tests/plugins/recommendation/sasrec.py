@@ -1,10 +1,11 @@
 """SASRec (Kang and McAuley 2018), a peer to compare with: item ids alone, no text.
 
 It stands beside the tests, not in the plugin. It is trained on the rows of the plugin's readers and ranked by its `recommend`,
-so that split, candidates, ties and metrics are the same. The network is the paper's: learnt positions, blocks of causal attention (layer norm on the queries' side) and
-two pointwise layers with ReLU, the item embeddings also as output weights. Two losses: the paper's binary cross-entropy with
-one random negative for each place, and the softmax over all items, which is known to be the better one (Klenitskiy and
-Vasilev 2023; Petrov and Macdonald 2023); validation NDCG@10 picks among losses, widths and rates of dropout, and the epoch.
+so that split, candidates, ties and metrics are the same. The network is the paper's: learnt positions, blocks of causal
+attention (layer norm on the queries' side) and two pointwise layers with ReLU, the item embeddings also as output weights.
+Two losses: the paper's binary cross-entropy with one random negative for each place, and the softmax over all items, which is
+known to be the better one (Klenitskiy and Vasilev 2023; Petrov and Macdonald 2023); validation NDCG@10 picks among losses,
+widths and rates of dropout, and the epoch.
 
     python tests/plugins/recommendation/sasrec.py FOLDER_OF_ML_100K [--seed 1] [--cold 0.1]
 
