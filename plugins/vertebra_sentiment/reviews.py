@@ -19,18 +19,15 @@ THINGS = (
 PRAISE = ("good", "great", "lovely", "superb", "charming", "solid", "pleasant", "excellent", "fresh", "clever")
 BLAME = ("bad", "awful", "dull", "terrible", "boring", "weak", "noisy", "dreadful", "silly", "poor")
 PLAIN = ("was", "seemed", "felt", "looked")
-NEGATED = ("was not", "never seemed", "was never", "did not feel", "hardly looked", "was not once")
-BETWEEN = ("", "", "really", "very", "at all", "all that", "in any way", "quite so")
+NEGATED = ("was not", "was never", "did not seem", "never felt")
+BETWEEN = ("", "really", "very", "that", "all that", "quite so")
 OPENINGS = ("", "", "", "to be honest ,", "in the end ,", "as I said ,", "on Monday")
 CLOSINGS = ("", "", "", "for us", "this time", "if you ask me", "on the whole")
 
 CONTRASTS = (
     "{minor} , but {major}",
-    "{minor} . still , {major}",
     "although {minor} , {major}",
-    "even if {minor} , {major}",
     "{major} , although {minor}",
-    "{major} , even if {minor}",
 )
 """How two judgements are put together; the major one decides."""
 
@@ -43,12 +40,12 @@ def read(config: DataConfig) -> dict[str, list[Row]]:
 def review(rng: random.Random) -> Row:
     """Return one review; both labels are equally likely."""
     good = rng.random() < 0.5
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         text = judgement(rng, good)
     else:
         # What is beside the point says the opposite, or now and then the same.
         text = rng.choice(CONTRASTS).format(
-            major=judgement(rng, good), minor=judgement(rng, good ^ (rng.random() < 0.75))
+            major=judgement(rng, good), minor=judgement(rng, good ^ (rng.random() < 0.7))
         )
     words = [rng.choice(OPENINGS), text, rng.choice(CLOSINGS), "."]
     return {"text": " ".join(filter(None, words)), "label": "positive" if good else "negative"}
@@ -56,7 +53,7 @@ def review(rng: random.Random) -> Row:
 
 def judgement(rng: random.Random, good: bool) -> str:
     """Return a clause that is good or bad of something, by its word or by the negation of the opposite."""
-    negated = rng.random() < 0.25
+    negated = rng.random() < 0.2
     word = rng.choice(PRAISE if good ^ negated else BLAME)
     verb = rng.choice(NEGATED if negated else PLAIN)
     return " ".join(filter(None, ["the", rng.choice(THINGS), verb, rng.choice(BETWEEN), word]))

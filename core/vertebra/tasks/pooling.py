@@ -64,11 +64,11 @@ class AttentionPooling(nn.Module):
         """Map (P, D) to (N, D); `counts` says how many of the positions each sequence has, one behind the other."""
         counts_N = torch.tensor(counts, device=hidden_PD.device)
         owners_P = owners(counts_N)
-        scores_P1 = self.score(hidden_PD).float()
+        scores_P = self.score(hidden_PD).float().squeeze(1)
         # Less the largest score of the sequence, so that no exponential overflows.
-        largest_N1 = scores_P1.new_full((len(counts), 1), -torch.inf)
-        largest_N1 = largest_N1.index_reduce(0, owners_P, scores_P1.detach(), "amax")
-        weights_P1 = (scores_P1 - largest_N1[owners_P]).exp()
+        largest_N = scores_P.new_full((len(counts),), -torch.inf)
+        largest_N = largest_N.scatter_reduce(0, owners_P, scores_P.detach(), "amax")
+        weights_P1 = (scores_P - largest_N[owners_P]).exp().unsqueeze(1)
         totals_N1 = sums(weights_P1, owners_P, len(counts))
         return sums(hidden_PD * weights_P1, owners_P, len(counts)) / totals_N1.clamp(min=1)
 
