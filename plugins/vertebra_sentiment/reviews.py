@@ -1,7 +1,7 @@
-"""A small synthetic data set: English reviews of one or two sentences, each of them good or bad.
+"""A small synthetic data set: English reviews of one thing or two, each of them good or bad.
 
-Words alone do not tell: every word of praise or blame stands as often in good reviews as in bad ones. Negation turns it
-round, with one to three words between the two, and where two things are judged, the grammar says which one decides.
+Counting words does not go far. Negation turns a word of praise or blame round, often with another word between them; and
+where two things are judged, `but` and `although` say which one decides.
 """
 
 from __future__ import annotations
@@ -11,18 +11,14 @@ import random
 from vertebra.config.schema import DataConfig
 from vertebra_sentiment.sample import Row, make_splits
 
-THINGS = (
-    *("acting", "plot", "ending", "music", "story", "script", "cast", "paint", "sound", "cover"),
-    *("room", "food", "service", "staff", "bed", "breakfast", "soup", "coffee", "price", "delivery"),
-    *("screen", "battery", "camera", "keyboard", "box", "handle", "lens", "fan", "engine", "seat"),
-)
-PRAISE = ("good", "great", "lovely", "superb", "charming", "solid", "pleasant", "excellent", "fresh", "clever")
-BLAME = ("bad", "awful", "dull", "terrible", "boring", "weak", "noisy", "dreadful", "silly", "poor")
-PLAIN = ("was", "seemed", "felt", "looked")
-NEGATED = ("was not", "was never", "did not seem", "never felt")
-BETWEEN = ("", "really", "very", "that", "all that", "quite so")
-OPENINGS = ("", "", "", "to be honest ,", "in the end ,", "as I said ,", "on Monday")
-CLOSINGS = ("", "", "", "for us", "this time", "if you ask me", "on the whole")
+THINGS = ("acting", "plot", "music", "room", "food", "service", "bed", "soup", "price", "screen", "sound", "box")
+PRAISE = ("good", "great", "lovely", "solid", "fresh", "clever")
+BLAME = ("bad", "awful", "dull", "weak", "noisy", "poor")
+PLAIN = ("was", "was", "felt", "seemed")
+NEGATED = ("was not", "was never", "did not feel")
+BETWEEN = ("", "really", "very", "that")
+OPENINGS = ("", "", "to be honest ,", "in the end ,")
+CLOSINGS = ("", "", "for us", "this time")
 
 CONTRASTS = (
     "{minor} , but {major}",
@@ -53,7 +49,7 @@ def review(rng: random.Random) -> Row:
 
 def judgement(rng: random.Random, good: bool) -> str:
     """Return a clause that is good or bad of something, by its word or by the negation of the opposite."""
-    negated = rng.random() < 0.2
+    negated = rng.random() < 0.35
     word = rng.choice(PRAISE if good ^ negated else BLAME)
     verb = rng.choice(NEGATED if negated else PLAIN)
     return " ".join(filter(None, ["the", rng.choice(THINGS), verb, rng.choice(BETWEEN), word]))
