@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Any
 
 from vertebra.cli.arguments import Arguments, parse
@@ -109,5 +110,6 @@ def help_text(host: Host) -> str:
     tasks = host.names("task")
     groups: dict[str, Any] = {"task": tasks, **find_options(host)}
     width = max(len(group) for group in groups)
+    wrap = TextWrapper(120, subsequent_indent=" " * (width + 4), break_long_words=False, break_on_hyphens=False)
     lines = [f"  {group:{width}}  {', '.join(sorted(options))}" for group, options in groups.items() if options]
-    return HELP.format(groups="\n".join(lines), task=tasks[0] if tasks else "TASK")
+    return HELP.format(groups="\n".join(map(wrap.fill, lines)), task=tasks[0] if tasks else "TASK")
