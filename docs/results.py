@@ -18,7 +18,7 @@ from typing import Any, Literal
 from vertebra.cli.main import main as vertebra
 from vertebra.errors import VertebraError
 from vertebra.host.manager import create_host
-from vertebra.report.read import read_json
+from vertebra.report.read import read_baselines
 from vertebra.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,7 +152,7 @@ def collect(name: str, folder: Path) -> None:
         found.data = one.read_json("data.json")["fingerprint"]
         found.metric = next(name for scores in one.read_json("metrics.json").values() for name in scores)
         found.higher_is_better = bool(host.get("metric", found.metric).load().higher_is_better)
-        found.baselines = read_json(one, "baselines.json") or found.baselines
+        found.baselines = read_baselines(one) or found.baselines
         found.runs.append(
             {
                 "seed": seed,
