@@ -71,8 +71,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     **both("Question answering, SQuADShifts", "qa/squadshifts", "qa/squadshifts"),
     **both("Answer selection, WikiQA", "answer_selection/wikiqa", "answer_selection/wikiqa"),
     **both("Summarization, AESLC", "summarization/aeslc", "summarization/aeslc"),
-    **both("Translation, Multi30k English to German", "translation/multi30k", "translation/multi30k_en_de"),
-    **both("Translation, Tatoeba English to Chinese", "translation/tatoeba", "translation/tatoeba_en_zh"),
+    **both("Translation, Multi30k English to German", "translation/multi30k_en_de", "translation/multi30k_en_de"),
+    **both("Translation, Tatoeba English to Chinese", "translation/tatoeba_en_zh", "translation/tatoeba_en_zh"),
     **both("Recommendation, MovieLens 100K", "recommendation/ml_100k", "recommendation/ml-100k"),
 }
 """What can be run, by name; the settings of a budget other than the defaults are given here."""
