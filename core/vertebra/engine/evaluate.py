@@ -76,7 +76,7 @@ def evaluate(
         task.calibrate(rows, values)
     predictions = [task.combine(*pair) for pair in zip(rows, values, strict=True)]
     references = [task.reference(row) for row in rows]
-    counts = {metric.name: count(metric, rows, predictions, references) for metric in metrics if rows}
+    counts = {metric.name: count(metric, predictions, references, rows) for metric in metrics if rows}
     n_targets = sum(part.n_targets for part in parts)
     return Evaluation(
         split=split,

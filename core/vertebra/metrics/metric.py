@@ -59,7 +59,12 @@ class Mean(Metric):
         return float(counts_EK[:, 0].mean()) if len(counts_EK) else 0.0
 
 
-def count(metric: Metric, rows: Sequence[Row], predictions: Sequence[Any], references: Sequence[Any]) -> Counts:
-    """Return what every row counts for a metric, (E, K)."""
-    counted = [metric.count_row(*one) for one in zip(rows, predictions, references, strict=True)]
+def count(
+    metric: Metric, predictions: Sequence[Any], references: Sequence[Any], rows: Sequence[Row] | None = None
+) -> Counts:
+    """Return what every row counts for a metric, (E, K); without `rows` only what predictions and references say."""
+    if rows is None:
+        counted = [metric.count(*one) for one in zip(predictions, references, strict=True)]
+    else:
+        counted = [metric.count_row(*one) for one in zip(rows, predictions, references, strict=True)]
     return np.asarray(counted, dtype=np.float64).reshape(len(counted), -1)

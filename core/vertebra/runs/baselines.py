@@ -113,7 +113,7 @@ def score(baseline: Baseline, metrics: Sequence[Metric], rows: Mapping[str, Sequ
         if len(predicted) != len(rows[split]):
             raise PluginError(f"it gave {len(predicted)} predictions for the {len(rows[split])} rows of {split}.")
         references = [baseline.task.reference(row) for row in rows[split]]
-        counts = {metric.name: count(metric, rows[split], predicted, references) for metric in metrics}
+        counts = {metric.name: count(metric, predicted, references, rows[split]) for metric in metrics}
         scores[split] = {metric.name: float(metric.score(counts[metric.name])) for metric in metrics}
         intervals[split] = {metric.name: list(interval(metric, counts[metric.name])) for metric in metrics}
     return BaselineScores(baseline.summary, round(seconds, 2), scores, intervals)
