@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -107,5 +108,15 @@ def help_text(host: Host) -> str:
     tasks = host.names("task")
     groups: dict[str, Any] = {"task": tasks, **find_options(host)}
     width = max(len(group) for group in groups)
-    lines = [f"  {group:{width}}  {', '.join(sorted(options))}" for group, options in groups.items() if options]
+    lines = [
+        textwrap.fill(
+            f"  {group:{width}}  {', '.join(sorted(options))}",
+            width=110,
+            subsequent_indent=" " * (width + 4),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for group, options in groups.items()
+        if options
+    ]
     return HELP.format(groups="\n".join(lines), task=tasks[0] if tasks else "TASK")
