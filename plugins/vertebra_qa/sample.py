@@ -43,7 +43,7 @@ FACTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("How many animals does {X} keep ?", "How many animals does {X} have ?"),
     ),
 }
-CANDIDATES = len(FACTS)
+CANDIDATES = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class SampleOptions(Strict):
     """What `data.options` may set: the seed, and how many questions each split has."""
 
     seed: int = 1
-    train: Positive = 600
+    train: Positive = 1000
     valid: Positive = 150
     test: Positive = 150
 
@@ -74,7 +74,7 @@ def read_contexts(config: DataConfig) -> dict[str, list[Row]]:
 
 
 def read_candidates(config: DataConfig) -> dict[str, list[Row]]:
-    """Return questions, each with one right sentence among five about the same person."""
+    """Return questions, each with one right sentence among three about the same person."""
     options = _options(SampleOptions, config)
     return {split: [_choice(rng, stems) for _ in range(size)] for split, size, rng, stems in _splits(options)}
 

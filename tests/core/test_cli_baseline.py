@@ -86,7 +86,7 @@ def test_what_is_wrong_is_said_in_a_line(arguments: list[str], said: str, capsys
 class Accuracy(Mean):
     """The share of right labels."""
 
-    name = "accuracy"
+    name = "topic_accuracy"
 
     def value(self, prediction: Any, reference: Any) -> float:
         return float(prediction == reference)
@@ -121,7 +121,7 @@ def register_tasks() -> list[TaskRef]:
 
 @hookimpl
 def register_metrics() -> list[MetricRef]:
-    return [MetricRef("accuracy", f"{__name__}:Accuracy")]
+    return [MetricRef("topic_accuracy", f"{__name__}:Accuracy")]
 
 
 def topics(folder: Path, *baselines: type[Baseline], monkeypatch: pytest.MonkeyPatch) -> int:

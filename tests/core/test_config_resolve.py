@@ -247,9 +247,9 @@ def test_python_takes_dataclasses_and_lists_every_error() -> None:
     )
     assert (config.tasks[0].data.limit, config.backbone.init, config.trainer.epochs) == (3, "random", 2)
     with pytest.raises(ConfigError) as caught:
-        configure(HOST, task="ner", data="qa/nothing", backbone="gpt9", trainer={"epoch": 1}, gpu={"option": "tpu"})
+        configure(HOST, task="ner", data="pos/corpus", backbone="gpt9", trainer={"epoch": 1}, gpu={"option": "tpu"})
     text = str(caught.value)
-    for part in ("data=qa/nothing: There is no option", "Did you mean 'gpt2'?", "trainer.epoch:", "gpu=tpu:"):
+    for part in ("data=pos/corpus: There is no option", "Did you mean 'gpt2'?", "trainer.epoch:", "gpu=tpu:"):
         assert part in text
 
 

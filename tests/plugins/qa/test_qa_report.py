@@ -128,4 +128,4 @@ def test_counting_words_does_not_solve_the_samples() -> None:
     found = spans.predict(contexts["test"])
     assert score(AnswerF1(), found, [qa.reference(row) for row in contexts["test"]]) < 0.5
     ranked = shared_words.predict(candidates["test"])
-    assert score(MeanAveragePrecision(), ranked, [selection.reference(row) for row in candidates["test"]]) < 0.7
+    assert score(MeanAveragePrecision(), ranked, [selection.reference(row) for row in candidates["test"]]) < 0.8

@@ -109,7 +109,7 @@ def test_an_answer_selection_run_ranks_candidates(selection: Path) -> None:
     assert 0 < scores["answer_p_at_1"] <= scores["answer_mrr"] <= 1
     for line in lines(selection / "predictions.jsonl"):
         values = [one["score"] for one in line["prediction"]]
-        assert values == sorted(values, reverse=True) and len(values) == 5
+        assert values == sorted(values, reverse=True) and len(values) == 3
     row = {"query": "Where was Tamor born ?", "candidates": ["Tamor owns 3 horses .", "Tamor was born in Line ."]}
     (ranking,) = vertebra.load(selection, device="cpu").predict([row])
     assert {one["text"] for one in ranking} == set(row["candidates"])
@@ -149,7 +149,7 @@ def test_what_is_learnt_does_not_depend_on_the_token_budget(task: str, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "metric", "least"), [("qa", "answer_f1", 0.55), ("answer_selection", "answer_map", 0.7)]
+    ("task", "metric", "least"), [("qa", "answer_f1", 0.55), ("answer_selection", "answer_map", 0.85)]
 )
 def test_nano_learns_the_sample_from_random_weights(task: str, metric: str, least: float, tmp_path: Path) -> None:
     run = train(tmp_path / "run", f"task={task}", "gpu=cpu", "trainer.trackers=[]")
