@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from vertebra.runs.probe import probe as probe
     from vertebra.tasks.baseline import Baseline as Baseline
     from vertebra.tasks.features import Features as Features
+    from vertebra.tasks.generation import Generation as Generation
     from vertebra.tasks.heads import BatchHead as BatchHead
+    from vertebra.tasks.sequence_classification import SequenceClassification as SequenceClassification
     from vertebra.tasks.task import Row as Row
     from vertebra.tasks.task import Task as Task
     from vertebra.tasks.token_classification import TokenClassification as TokenClassification
@@ -88,7 +90,9 @@ _NAMES = {
     "vertebra.runs.probe": ("probe",),
     "vertebra.tasks.baseline": ("Baseline",),
     "vertebra.tasks.features": ("Features",),
+    "vertebra.tasks.generation": ("Generation",),
     "vertebra.tasks.heads": ("BatchHead",),
+    "vertebra.tasks.sequence_classification": ("SequenceClassification",),
     "vertebra.tasks.task": ("Row", "Task"),
     "vertebra.tasks.token_classification": ("TokenClassification",),
 }

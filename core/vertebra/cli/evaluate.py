@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vertebra.cli.parser import Parser
 from vertebra.data.files import require_file, require_place
@@ -14,6 +14,7 @@ from vertebra.errors import DataError, RunError
 if TYPE_CHECKING:
     from vertebra.config.schema import DataConfig
     from vertebra.host.manager import Host
+    from vertebra.runs.folder import RunFolder
     from vertebra.runs.load import LoadedRun
     from vertebra.tasks.task import Row
 
@@ -46,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
     host = create_host()
     run = load(arguments.run, device=arguments.device, host=host)
     metrics = load_metrics(run.task, host)
-    splits = _rows(run, arguments, host)
+    splits, fingerprint = _rows(run, arguments, host)
+    run.encode_shared()  # the data may have brought other tables
     evaluations = []
     for split, rows in splits.items():
         features = run.encode(rows, f"encoding {split}")
@@ -61,6 +63,7 @@ def main(argv: Sequence[str]) -> int:
         {one.split: intervals(metrics, one) for one in evaluations},
         run.folder.read_state()["notes"],
         folder.path,
+        baselines=_baselines(run.folder, fingerprint),
     )
     return 0
 
@@ -73,8 +76,16 @@ def refuse_output(output: Path, run: str) -> None:
     require_place(output, folder=True)
 
 
-def _rows(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> dict[str, list[Row]]:
-    """Return the rows to evaluate, by split."""
+def _baselines(run: RunFolder, fingerprint: str) -> dict[str, Any]:
+    """Return what the baselines of the run score, where it is the run's own data that is evaluated."""
+    from vertebra.report.read import read_json
+
+    own = read_json(run, "data.json").get("fingerprint") == fingerprint
+    return read_json(run, "baselines.json") if own else {}
+
+
+def _rows(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> tuple[dict[str, list[Row]], str]:
+    """Return the rows to evaluate, by split, and the fingerprint of the data that they are of."""
     from dataclasses import replace
 
     from vertebra.data.load import load_splits
@@ -88,10 +99,12 @@ def _rows(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> dict[str
         data = replace(data, path=str(other), format=form, splits={}, limit=None)
     if arguments.file is not None:
         whole = replace(data, valid_fraction=0.0, test_fraction=0.0)
-        return {"test": load_splits(whole, run.task, host).rows["train"]}
-    found = load_splits(data, run.task, host, for_training=False).rows
+        file = load_splits(whole, run.task, host)
+        return {"test": file.rows["train"]}, file.fingerprint
+    splits = load_splits(data, run.task, host, for_training=False)
+    found = splits.rows
     wanted = arguments.split or ["valid", "test"]
     rows = {split: found[split] for split in wanted if split in found}
     if not rows:
         raise DataError(f"The data has no split {' or '.join(wanted)}; it has {', '.join(found)}.")
-    return rows
+    return rows, splits.fingerprint

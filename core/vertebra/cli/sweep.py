@@ -128,7 +128,8 @@ def run_job(composed: DictConfig) -> float | None:
         print(f"vertebra: run {node.job.num} failed: {error}", file=sys.stderr, flush=True)
         raise
     valid = scores.get("valid") or {}
-    return valid.get(config.trainer.metric) if config.trainer.metric else next(iter(valid.values()), None)
+    # The loss, which may be what chooses checkpoints, is no score.
+    return valid.get(config.trainer.metric or "", next(iter(valid.values()), None))
 
 
 def print_results(folder: Path, jobs: Sequence[Job]) -> None:

@@ -76,11 +76,13 @@ def print_run(folder: Path) -> None:
     """Print the scores of a finished run, and where its report lies; of several processes only the main one does."""
     if rank() > 0:
         return
+    from vertebra.report.read import read_json
     from vertebra.report.screen import print_scores
     from vertebra.runs.folder import RunFolder
 
     run = RunFolder(folder)
-    print_scores(run.read_json("metrics.json"), run.read_json("intervals.json"), run.read_state()["notes"], folder)
+    metrics, intervals = run.read_json("metrics.json"), run.read_json("intervals.json")
+    print_scores(metrics, intervals, run.read_state()["notes"], folder, baselines=read_json(run, "baselines.json"))
 
 
 def show(arguments: Arguments, host: Host) -> None:

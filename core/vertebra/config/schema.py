@@ -155,13 +155,15 @@ class TrainerConfig(Strict):
     patience: Positive | None = None
     """Stop after this many evaluations without a better score."""
     metric: str | None = None
-    """The validation score that picks the best checkpoint; by default the task's first metric."""
+    """The validation score that picks the best checkpoint, or `loss`; by default the task's first metric."""
     keep_checkpoints: Positive = 2
     """How many of the latest checkpoints stay on disk, beside the best one."""
     log_every: Positive = 10
     """Write the loss every so many steps."""
     behaviours: tuple[str, ...] = ()
     """Registered behaviours that change the training step."""
+    baselines: bool = True
+    """Compute what the task's baselines score, to stand above the run's own scores; it changes no result."""
     trackers: tuple[str, ...] = ("tensorboard",)
     """Where scores go besides the run folder: tensorboard, wandb, mlflow."""
 

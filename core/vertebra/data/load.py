@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,10 +35,14 @@ class Splits:
     """A hash of all rows: equal if and only if the task sees the same data."""
     notes: tuple[str, ...] = ()
     """What a reader of results must know of the data."""
+    tables: dict[str, list[Row]] = field(default_factory=dict)
+    """The tables that the task names, checked as rows are."""
 
 
 def load_splits(data: DataConfig, task: Task, host: Host, *, for_training: bool = True) -> Splits:
     """Read, map and check the data, and cut the splits that it lacks; training rows are needed only `for_training`.
+
+    The task gets the tables that it names first, since they may decide which rows are right.
 
     A row's id is the data's own `id` column or "SPLIT-NUMBER", where the number is that of the row in its file, from 1;
     a row that is cut from the training file keeps its name there. Raises `DataError` for data that the task cannot use.
@@ -49,7 +53,9 @@ def load_splits(data: DataConfig, task: Task, host: Host, *, for_training: bool 
     name = find_format(data) if data.format == "auto" else data.format
     reader = host.get("reader", name)
     raw = reader.load()(data)
-    _check_split_names(raw, name)
+    _check_split_names(raw, name, task)
+    tables = {table: _checked_table(raw, table, data, task) for table in task.tables}
+    task.read_tables(tables)
     skipped: list[str] = []
     rows = {split: _checked(raw[split], split, data, task, skipped) for split in SPLITS if split in raw}
     if for_training and not rows.get(TRAIN):
@@ -58,14 +64,14 @@ def load_splits(data: DataConfig, task: Task, host: Host, *, for_training: bool 
     rows, cuts = _with_cuts(rows, data)
     # Who reads a score must know that nobody wrote these rows.
     made = [] if getattr(reader, "reads_path", True) else [f"synthetic data: {reader.summary or name}"]
-    first = next((row for some in raw.values() for row in some), None)
+    first = next((row for split in SPLITS for row in raw.get(split, ())), None)
     if first is None:
         raise DataError(f"The data at '{data.path}' has no rows.")
-    notes = [*made, *_places(first, data, task), *skipped, *cuts]
+    notes = [*made, *getattr(raw, "notes", ()), *_places(first, data, task), *skipped, *cuts]
     if data.limit is not None:
         rows = {split: some[: data.limit] for split, some in rows.items()}
         notes.append(f"at most {data.limit} rows of each split (data.limit)")
-    return Splits(rows, fingerprint(rows), tuple(notes))
+    return Splits(rows, fingerprint(rows | tables), tuple(notes), tables)
 
 
 def iterate_file(path: Path, data: DataConfig, task: Task) -> Iterator[Row]:
@@ -206,8 +212,24 @@ def _places(row: Row, data: DataConfig, task: Task) -> list[str]:
     return [f"columns by place: '{columns[0]}' is the first, '{columns[-1]}' the last"] if by_place(row, data) else []
 
 
-def _check_split_names(raw: Mapping[str, object], reader: str) -> None:
-    strange = [split for split in raw if split not in SPLITS]
+def _checked_table(raw: Mapping[str, list[Row]], table: str, data: DataConfig, task: Task) -> list[Row]:
+    """Check the columns of a table; every error names the table and the row."""
+    if not raw.get(table):
+        raise DataError(
+            f"The data have no table '{table}', which task '{task.name}' needs (columns: {listed(list(task.tables[table]))}). "
+            "Only some readers bring tables: choose one by data.format."
+        )
+    rows: list[Row] = []
+    for number, row in enumerate(raw[table], start=1):
+        try:
+            rows.append(take(row, task.tables[table], DataConfig()))
+        except DataError as error:
+            raise DataError(f"{table} row {number}: {error}") from None
+    return rows
+
+
+def _check_split_names(raw: Mapping[str, object], reader: str, task: Task) -> None:
+    strange = [split for split in raw if split not in SPLITS and split not in task.tables]
     if strange:
         raise DataError(f"The reader '{reader}' gave the split '{strange[0]}'; splits are {', '.join(SPLITS)}.")
 

@@ -19,7 +19,7 @@ from vertebra.names import did_you_mean, unknown
 T = TypeVar("T")
 
 TRAIN, VALID, TEST = SPLITS = ("train", "valid", "test")
-_ALIASES = {
+ALIASES = {
     TRAIN: ("train", "training"),
     VALID: (
         "valid",
@@ -31,6 +31,7 @@ _ALIASES = {
     ),  # testa, testb: the names of CoNLL's own files
     TEST: ("test", "testing", "testb"),
 }
+"""What the files of a split may be called."""
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 
@@ -98,7 +99,7 @@ def pick_splits(data: DataConfig, names: Sequence[str]) -> dict[str, str]:
         if name not in names:
             raise DataError(f"data.splits.{split}: {unknown('split', name, names)}")
     for split in SPLITS:
-        alias = next((alias for alias in _ALIASES[split] if alias in names), None)
+        alias = next((alias for alias in ALIASES[split] if alias in names), None)
         if split not in picked and alias:
             picked[split] = alias
     return picked if picked else {TRAIN: names[0]} if len(names) == 1 else {}
@@ -161,8 +162,8 @@ def _suffix(path: Path) -> str:
 def _find(split: str, entries: list[Path]) -> list[Path]:
     """Return the files that a split's name stands in; a file called exactly so comes before longer names."""
     stems = {path: _SHARD.sub("", bare_name(path)).lower() for path in entries}
-    exact = [path for path, stem in stems.items() if stem in _ALIASES[split]]
-    part = [path for path, stem in stems.items() if set(re.split(r"[^a-z]+", stem)) & set(_ALIASES[split])]
+    exact = [path for path, stem in stems.items() if stem in ALIASES[split]]
+    part = [path for path, stem in stems.items() if set(re.split(r"[^a-z]+", stem)) & set(ALIASES[split])]
     files = exact or part
     if len({path.name if not _SHARD.search(bare_name(path)) else stems[path] for path in files}) > 1:
         names = listed([path.name for path in files])

@@ -45,14 +45,44 @@ class BackboneInfo:
 
 
 class Backbone(nn.Module):
-    """A causal decoder without its language-model head, read through packed batches."""
+    """A causal decoder, read through packed batches; with its language-model head beside it where a task needs that."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, info: BackboneInfo) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        info: BackboneInfo,
+        language_model: PreTrainedModel | None = None,
+        own_attention: str | None = None,
+    ) -> None:
+        """`language_model` is the causal language model that `model` is the inside of; `own_attention` is the name of the
+
+        attention that transformers gave it.
+        """
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
         self.info = info
+        self.own_attention = own_attention
         self._kernels: Kernels | None = None
+        # No child of this module: its inside is one already, and its output matrix is part of the head that uses it.
+        self._language_model = (language_model,)
+
+    @property
+    def language_model(self) -> PreTrainedModel | None:
+        """The causal language model around `model`, over the same weights; None where it was loaded without."""
+        return self._language_model[0]
+
+    def untie(self) -> None:
+        """Give the language model an output matrix of its own, equal to the embedding that was both."""
+        language_model = self.language_model
+        if language_model is None:
+            return
+        output = language_model.get_output_embeddings()
+        if output.weight is language_model.get_input_embeddings().weight:
+            output.weight = nn.Parameter(output.weight.detach().clone())
+            language_model.config.get_text_config().tie_word_embeddings = False
+            language_model.all_tied_weights_keys = {}
 
     @property
     def width(self) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from vertebra.tasks.task import Task
+    from vertebra.tasks.task import Row, Task
 
 Counts = NDArray[np.float64]
 
@@ -33,6 +34,10 @@ class Metric(ABC):
     def count(self, prediction: Any, reference: Any) -> tuple[float, ...]:
         """Return the K numbers that one example adds."""
 
+    def count_row(self, row: Row, prediction: Any, reference: Any) -> tuple[float, ...]:
+        """Return the K numbers of one example; by default `count`. A metric that looks at what was read overrides this."""
+        return self.count(prediction, reference)
+
     @abstractmethod
     def score(self, counts_EK: Counts) -> float:
         """Return the score of E examples; 0.0 where it is not defined, never NaN."""
@@ -52,3 +57,9 @@ class Mean(Metric):
     def score(self, counts_EK: Counts) -> float:
         """Return the mean."""
         return float(counts_EK[:, 0].mean()) if len(counts_EK) else 0.0
+
+
+def count(metric: Metric, rows: Sequence[Row], predictions: Sequence[Any], references: Sequence[Any]) -> Counts:
+    """Return what every row counts for a metric, (E, K)."""
+    counted = [metric.count_row(*one) for one in zip(rows, predictions, references, strict=True)]
+    return np.asarray(counted, dtype=np.float64).reshape(len(counted), -1)

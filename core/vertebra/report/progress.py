@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
@@ -22,6 +23,18 @@ def create_progress(stream: TextIO | None = None) -> BarProgress | LineProgress:
     stream = stream or sys.stderr
     console = Console(file=stream, highlight=False)
     return BarProgress(console) if console.is_terminal else LineProgress(stream)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say what takes a while: on a terminal for as long as it lasts, elsewhere in a line on standard error."""
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal:
+        with console.status(Text(what)):
+            yield
+    else:
+        print(what, file=sys.stderr, flush=True)
+        yield
 
 
 class Pace:
