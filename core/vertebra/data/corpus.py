@@ -23,12 +23,16 @@ from numpy.typing import NDArray
 from vertebra.config.schema import DataConfig
 from vertebra.data.encode import _tokenizer_fingerprint
 from vertebra.data.entries import Entries, cache_root
-from vertebra.data.files import listed, text_lines
-from vertebra.data.formats import STREAMS, format_of
+from vertebra.data.files import listed, require_file, text_lines
+from vertebra.data.formats import STREAMS, Row, format_of
+from vertebra.data.load import fingerprint
+from vertebra.data.splits import find_files, on_hub
 from vertebra.errors import DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from vertebra.host.manager import Host
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +64,26 @@ class Corpus:
         return len(self.tokens) - 1
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Where a split's texts are: in files that are streamed, or in rows that a reader made."""
+
+    files: tuple[Path, ...] = ()
+    rows: Sequence[Row] = ()
+
+    def __str__(self) -> str:
+        return listed([file.name for file in self.files]) if self.files else f"{len(self.rows)} rows"
+
+
+def find_texts(data: DataConfig, host: Host) -> dict[str, Texts]:
+    """Return the texts of each split: files as they are, and what other readers bring as rows."""
+    hub = data.format == "hub" or (data.format == "auto" and data.path is not None and on_hub(data.path))
+    if not hub and data.format in ("auto", *STREAMS):
+        return {split: Texts(tuple(files)) for split, files in find_files(data).items()}
+    rows = host.get("reader", "hub" if hub else data.format).load()(data)
+    return {split: Texts(rows=some) for split, some in rows.items()}
+
+
 class CorpusReader:
     """Makes files into corpora, and keeps these in the cache."""
 
@@ -82,13 +106,13 @@ class CorpusReader:
         self._dtype = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
         self._entries = Entries((root or cache_root()) / "corpora", FORMAT, (_TOKENS, _ABOUT))
 
-    def read(self, files: Sequence[Path], title: str = "tokenizing") -> Corpus:
-        """Return the tokens of all documents in these files, in their order.
+    def read(self, texts: Texts, title: str = "tokenizing") -> Corpus:
+        """Return the tokens of all documents, in their order.
 
-        Raises `DataError` for files without text, and for what cannot be read; with `data.bad_rows=skip` that is left out
+        Raises `DataError` where there is no text, and for what cannot be read; with `data.bad_rows=skip` that is left out
         and counted.
         """
-        key = self._key(files)
+        key = self._key(texts)
         try:
             return self._open(key)
         except FileNotFoundError:
@@ -96,10 +120,10 @@ class CorpusReader:
         except Exception as error:  # whatever is wrong with the entry, it can be made anew
             logger.warning("A corpus is tokenized anew: '%s' cannot be used: %s", self._entries.root / key, error)
         try:
-            self._entries.add(key, lambda folder: self._write(folder, files, title))
+            self._entries.add(key, lambda folder: self._write(folder, texts, title))
         except OSError as error:
             raise DataError(
-                f"Cannot keep the tokens of '{files[0].name}' in '{self._entries.root}': {error}. Set VERTEBRA_CACHE=FOLDER."
+                f"Cannot keep the tokens of {texts} in '{self._entries.root}': {error}. Set VERTEBRA_CACHE=FOLDER."
             ) from error
         return self._open(key)
 
@@ -109,15 +133,15 @@ class CorpusReader:
         tokens = np.memmap(folder / _TOKENS, dtype=self._dtype, mode="r")
         return Corpus(tokens.view(np.ndarray), about["documents"], about["bytes"], key, tuple(about["notes"]))
 
-    def _write(self, folder: Path, files: Sequence[Path], title: str) -> None:
+    def _write(self, folder: Path, texts: Texts, title: str) -> None:
         reading = _Reading(self.data, self.column, self.documents)
-        parts = chain.from_iterable(reading.parts(file) for file in files)
+        parts = chain(reading.of_rows(texts.rows), *(reading.of_file(file) for file in texts.files))
         with (folder / _TOKENS).open("wb") as out, _progress(title) as advance:
             for ids in self._encoded(parts):
                 out.write(ids.astype(self._dtype).tobytes())
                 advance(reading.n_bytes)
             if not reading.n_bytes:
-                raise DataError(f"There is no text in {listed([str(file) for file in files])}.")
+                raise DataError(f"There is no text in {texts}.")
             out.write(np.asarray([self.tokenizer.eos_token_id], dtype=self._dtype).tobytes())
         about = {"documents": reading.n_documents, "bytes": reading.n_bytes, "notes": reading.notes()}
         (folder / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
@@ -138,11 +162,20 @@ class CorpusReader:
         finally:
             backend.encode_special_tokens = before
 
-    def _key(self, files: Sequence[Path]) -> str:
+    def _key(self, texts: Texts) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        settings = [self.column, self.documents, self.data.encoding, self.data.separator, self.data.bad_rows]
+        settings = [
+            self.column,
+            self.documents,
+            self.data.format,
+            self.data.encoding,
+            self.data.separator,
+            self.data.bad_rows,
+        ]
         digest.update(json.dumps([FORMAT, _tokenizer_fingerprint(self.tokenizer), settings]).encode())
-        for file in files:
+        digest.update(fingerprint(texts.rows).encode())
+        for file in texts.files:
+            require_file(file)
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
         return digest.hexdigest()
@@ -168,19 +201,20 @@ class _Reading:
         self.n_documents = self.n_bytes = 0
         self.skipped: list[str] = []
 
-    def parts(self, file: Path) -> Iterator[Part]:
-        """Yield the parts of a file's documents; empty documents are none."""
+    def of_rows(self, rows: Iterable[Row]) -> Iterator[Part]:
+        """Yield the documents of rows."""
+        yield from self._counted(self._texts(rows, "the data's"))
+
+    def of_file(self, file: Path) -> Iterator[Part]:
+        """Yield the parts of a file's documents."""
+        kind = self.data.format if self.data.format in STREAMS else format_of(file, self.data)
+        if kind == "text":
+            parts = self._plain(file)
+        else:
+            rows = self._json_lines(file) if kind == "json" else STREAMS[kind](file, self.data)
+            parts = self._texts(rows, f"'{file}'")
         try:
-            kind = format_of(file, self.data)
-            texts = self._plain(file) if kind == "text" else self._rows(file, kind)
-            begins = False
-            for part in texts:
-                begins |= part.begins
-                if part.text and not part.text.isspace():
-                    self.n_documents += begins
-                    self.n_bytes += len(part.text.encode())
-                    yield Part(part.text, begins)
-                    begins = False
+            yield from self._counted(parts)
         except DataError as error:
             # What cannot be read ends a file: nobody knows where its next row would begin.
             self._leave_out(error)
@@ -196,15 +230,25 @@ class _Reading:
             raise DataError(f"{error} (data.bad_rows=skip leaves it out, and counts.)") from error
         self.skipped.append(str(error))
 
-    def _rows(self, file: Path, kind: str) -> Iterator[Part]:
-        rows = self._json_lines(file) if kind == "json" else STREAMS[kind](file, self.data)
+    def _counted(self, parts: Iterable[Part]) -> Iterator[Part]:
+        """Yield parts that have text, and count; a document without text is none."""
+        begins = False
+        for part in parts:
+            begins |= part.begins
+            if part.text and not part.text.isspace():
+                self.n_documents += begins
+                self.n_bytes += len(part.text.encode())
+                yield Part(part.text, begins)
+                begins = False
+
+    def _texts(self, rows: Iterable[Row], source: str) -> Iterator[Part]:
         for number, row in enumerate(rows, start=1):
             text = row.get(self.column)
             if isinstance(text, str):
                 yield Part(text, begins=True)
                 continue
             there = f"it has {listed(list(row))}" if self.column not in row else f"it holds {type(text).__name__}"
-            self._leave_out(DataError(f"'{file}' row {number} has no text in '{self.column}': {there}."))
+            self._leave_out(DataError(f"{source} row {number} has no text in '{self.column}': {there}."))
 
     def _json_lines(self, file: Path) -> Iterator[dict[str, Any]]:
         """Yield the rows of a file; a line that is no JSON is left out alone."""

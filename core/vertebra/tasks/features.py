@@ -20,7 +20,7 @@ class Features:
 
     `input_ids` (L,) are the tokens. `positions` (P,) are the tokens whose hidden states the head reads, by default the
     last one alone. `target` is what the loss compares with: one value for the sequence, or a list with one value for each
-    position; anything that JSON can hold. `note` is whatever decoding needs, again JSON.
+    position; anything that JSON can hold, or an array of whole numbers. `note` is whatever decoding needs, again JSON.
     """
 
     input_ids: Ids
@@ -50,7 +50,7 @@ class Features:
     @property
     def per_position(self) -> bool:
         """Whether the target has one value for each position."""
-        return isinstance(self.target, list)
+        return isinstance(self.target, list | np.ndarray)
 
     @property
     def n_targets(self) -> int:
