@@ -111,7 +111,7 @@ def described_type(hint: Any) -> str:
 
 def shown(value: Any) -> str:
     """Return a value as it is written on the command line."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value.replace("\n", "\\n") if isinstance(value, str) else json.dumps(value)
 
 
 def hooks(owner: type) -> str:

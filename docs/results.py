@@ -18,7 +18,7 @@ from typing import Any, Literal
 from vertebra.cli.main import main as vertebra
 from vertebra.errors import VertebraError
 from vertebra.host.manager import create_host
-from vertebra.report.read import read_json
+from vertebra.report.read import read_baselines
 from vertebra.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,8 +71,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     **both("Question answering, SQuADShifts", "qa/squadshifts", "qa/squadshifts"),
     **both("Answer selection, WikiQA", "answer_selection/wikiqa", "answer_selection/wikiqa"),
     **both("Summarization, AESLC", "summarization/aeslc", "summarization/aeslc"),
-    **both("Translation, Multi30k English to German", "translation/multi30k", "translation/multi30k_en_de"),
-    **both("Translation, Tatoeba English to Chinese", "translation/tatoeba", "translation/tatoeba_en_zh"),
+    **both("Translation, Multi30k English to German", "translation/multi30k_en_de", "translation/multi30k_en_de"),
+    **both("Translation, Tatoeba English to Chinese", "translation/tatoeba_en_zh", "translation/tatoeba_en_zh"),
     **both("Recommendation, MovieLens 100K", "recommendation/ml_100k", "recommendation/ml-100k"),
 }
 """What can be run, by name; the settings of a budget other than the defaults are given here."""
@@ -152,7 +152,7 @@ def collect(name: str, folder: Path) -> None:
         found.data = one.read_json("data.json")["fingerprint"]
         found.metric = next(name for scores in one.read_json("metrics.json").values() for name in scores)
         found.higher_is_better = bool(host.get("metric", found.metric).load().higher_is_better)
-        found.baselines = read_json(one, "baselines.json") or found.baselines
+        found.baselines = read_baselines(one) or found.baselines
         found.runs.append(
             {
                 "seed": seed,

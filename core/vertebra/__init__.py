@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from vertebra.tasks.features import Features as Features
     from vertebra.tasks.generation import Generation as Generation
     from vertebra.tasks.heads import BatchHead as BatchHead
+    from vertebra.tasks.ranking import Ranking as Ranking
     from vertebra.tasks.sequence_classification import SequenceClassification as SequenceClassification
+    from vertebra.tasks.span_extraction import SpanExtraction as SpanExtraction
     from vertebra.tasks.task import Row as Row
     from vertebra.tasks.task import Task as Task
     from vertebra.tasks.token_classification import TokenClassification as TokenClassification
@@ -92,6 +94,8 @@ _NAMES = {
     "vertebra.tasks.features": ("Features",),
     "vertebra.tasks.generation": ("Generation",),
     "vertebra.tasks.heads": ("BatchHead",),
+    "vertebra.tasks.ranking": ("Ranking",),
+    "vertebra.tasks.span_extraction": ("SpanExtraction",),
     "vertebra.tasks.sequence_classification": ("SequenceClassification",),
     "vertebra.tasks.task": ("Row", "Task"),
     "vertebra.tasks.token_classification": ("TokenClassification",),

@@ -92,7 +92,7 @@ class CRF(Baseline):
             file = Path(scratch) / "crf"
             trainer.train(str(file))
             self.tagger = pycrfsuite.Tagger()
-            self.tagger.open_inmemory(file.read_bytes())
+            self.tagger.open(str(file))  # reads it whole; from bytes it would keep a pointer, and no reference, to them
 
     def predict(self, rows: Sequence[Row]) -> list[Any]:
         """Return what the best path through each row says."""

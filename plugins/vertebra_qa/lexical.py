@@ -45,5 +45,5 @@ class Rarity:
         return math.log1p(self.n_texts / max(1, self.counts[word]))
 
     def is_common(self, word: str) -> bool:
-        """Whether a word is a mark, or stands in every fifth text: no answer begins or ends with it."""
-        return not word[0].isalnum() or self.counts[word] > self.n_texts / 5
+        """Whether a word is a mark, or stands in over ten texts and every fifth: no answer begins or ends with it."""
+        return not word[0].isalnum() or self.counts[word] > max(10, self.n_texts / 5)

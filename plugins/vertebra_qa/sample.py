@@ -51,7 +51,7 @@ class SampleOptions(Strict):
     """What `data.options` may set: the seed, and how many questions each split has."""
 
     seed: int = 1
-    train: Positive = 1200
+    train: Positive = 600
     valid: Positive = 150
     test: Positive = 150
 
@@ -60,6 +60,7 @@ class SampleOptions(Strict):
 class ContextOptions(SampleOptions):
     """The same for contexts, and the share of questions that have no answer in theirs."""
 
+    train: Positive = 1200
     unanswerable: Fraction = 0.2
 
 

@@ -32,14 +32,15 @@ class Ranker(Baseline):
 
     def predict(self, rows: Sequence[Row]) -> list[Any]:
         """Rank the catalogue for each row."""
-        return [self._predict(row) for row in rows]
+        find = self.task.catalogue.find
+        return [self._predict(row, self.scores(find(row["history"]))) for row in rows]
 
-    def _predict(self, row: Row) -> dict[str, Any]:
+    def _predict(self, row: Row, scores: Scores) -> dict[str, Any]:
         catalogue, config = self.task.catalogue, self.task.config
         history = catalogue.find(row["history"])
         target = catalogue.find(row["next"])[-1] if "next" in row else None
         seen = history if config.exclude_seen else []
-        return recommend(catalogue, self.scores(history), seen, target, sampled=config.sampled)
+        return recommend(catalogue, scores, seen, target, sampled=config.sampled)
 
 
 class Popularity(Ranker):

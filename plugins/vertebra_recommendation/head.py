@@ -31,6 +31,7 @@ class RankingHead(BatchHead):
         """Take the backbone's width and how often each item was taken in training."""
         super().__init__()
         self.catalogue_IW: Tensor | None = None
+        self.warm_I: Tensor
         self.of_items = config.history == "items"
         self.item = text_projection(hidden, config.width)
         self.start = nn.Linear(hidden, config.width)
@@ -49,7 +50,11 @@ class RankingHead(BatchHead):
             )
 
     def forward(self, hidden_PD: Tensor, batch: PackedBatch) -> Tensor:
-        """Return vectors of items or scores, as the class says."""
+        """Return vectors of items or scores, as the class says; computed in fp32 whatever the backbone computes in."""
+        with torch.autocast(hidden_PD.device.type, enabled=False):
+            return self._compare(hidden_PD.float(), batch)
+
+    def _compare(self, hidden_PD: Tensor, batch: PackedBatch) -> Tensor:
         places = np.split(np.arange(len(hidden_PD)), np.cumsum(batch.position_counts)[:-1])
         items = [(one, place) for one, place in zip(batch.features, places, strict=True) if "item" in one.note]
         histories = [(one, place) for one, place in zip(batch.features, places, strict=True) if "items" in one.note]
@@ -65,7 +70,7 @@ class RankingHead(BatchHead):
             assert self.catalogue_IW is not None, "the catalogue's vectors are computed before an evaluation"
             vectors_CW = self.catalogue_IW
         states_QW = self._states(hidden_PD, histories, columns, vectors_CW)
-        scores_QC = states_QW.float() @ vectors_CW.float().T
+        scores_QC = states_QW @ vectors_CW.T
         if not items:
             return scores_QC
         return scores_QC - torch.tensor([one.note["log_chance"] for one, _ in items], device=hidden_PD.device)
@@ -81,7 +86,8 @@ class RankingHead(BatchHead):
         known &= self.warm_I[own]
         if self.training:
             known &= torch.rand(len(numbers), device=hidden_CD.device) >= self.id_dropout
-        return vectors_CW + self.ids(own) * known[:, None]
+        own_CW: Tensor = self.ids(own) * known[:, None]
+        return vectors_CW + own_CW
 
     def _states(
         self,
@@ -101,7 +107,7 @@ class RankingHead(BatchHead):
             read[row, : lengths[row]] = [columns.get(number, number) for number in one.note["items"]]
         first = np.asarray([place[0] for _, place in histories])
         start_N1W = self.start(hidden_PD[_tensor(first, hidden_PD)])[:, None]
-        vectors_NSW = torch.cat([start_N1W, vectors_CW[_tensor(read, hidden_PD)].to(start_N1W.dtype)], dim=1)
+        vectors_NSW = torch.cat([start_N1W, vectors_CW[_tensor(read, hidden_PD)]], dim=1)
         states_NSW = self.sequence(vectors_NSW)
         rows = np.repeat(np.arange(len(histories)), [len(place) for _, place in histories])
         ends = [

@@ -12,9 +12,26 @@ from vertebra.errors import DataError
 from vertebra_recommendation.interactions import Interaction, InteractionOptions, Item, leave_one_out, options_of
 
 GENRES = (
-    "unknown action adventure animation children's comedy crime documentary drama fantasy film-noir horror musical mystery "
-    "romance sci-fi thriller war western"
-).split()
+    "unknown",
+    "action",
+    "adventure",
+    "animation",
+    "children's",
+    "comedy",
+    "crime",
+    "documentary",
+    "drama",
+    "fantasy",
+    "film-noir",
+    "horror",
+    "musical",
+    "mystery",
+    "romance",
+    "sci-fi",
+    "thriller",
+    "war",
+    "western",
+)
 """In the order of the columns of u.item; lower case, for then most are a single token."""
 FIRST_GENRE = 5
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from vertebra.errors import ConfigError, DataError
 from vertebra.tasks.baseline import Baseline
-from vertebra.tasks.features import Features
+from vertebra.tasks.features import Features, Ids
 from vertebra.tasks.task import Row, Task
 from vertebra_recommendation.catalogue import Catalogue
 from vertebra_recommendation.config import RecommendationConfig
@@ -106,7 +107,7 @@ class Recommendation(Task):
     def encode_shared(self, tokenizer: PreTrainedTokenizerBase) -> list[Features]:
         """Return the text of each item; the head reads its last token."""
         return [
-            Features(ids, note={"item": number, "log_chance": 0.0})
+            Features(_ids(ids), note={"item": number, "log_chance": 0.0})
             for number, ids in enumerate(self._texts(tokenizer, self.catalogue.texts))
         ]
 
@@ -132,7 +133,9 @@ class Recommendation(Task):
         ):
             parts = [start, *texts[one.first : one.first + len(one.items)]]
             ends = np.cumsum([*map(len, parts)]) - 1
-            made.append(self._features(one, sum(parts, []), ends[-one.wanted :].tolist(), history, following))
+            made.append(
+                self._features(one, list(chain.from_iterable(parts)), ends[-one.wanted :].tolist(), history, following)
+            )
         return made
 
     def complete(self, features: Sequence[Features], seed: int) -> list[Features]:
@@ -182,7 +185,7 @@ class Recommendation(Task):
 
     def take_shared(self, head: nn.Module, outputs: Sequence[Tensor]) -> None:
         """Give the head the vectors of all items."""
-        head.catalogue_IW = torch.cat(list(outputs))  # type: ignore[assignment]  # not a part of the module
+        head.catalogue_IW = torch.cat(list(outputs))  # not a part of the module: never saved
 
     def decode(self, outputs_QI: Tensor, batch: PackedBatch) -> list[dict[str, Any]]:
         """Return the best items after each history with their probabilities, and the rank of the one that came next."""
@@ -226,8 +229,12 @@ class Recommendation(Task):
         self, one: Window, ids: list[int], positions: list[int], history: list[int], following: list[int]
     ) -> Features:
         return Features(
-            ids,
+            _ids(ids),
             target=one.targets if following else None,
-            positions=positions,
+            positions=_ids(positions),
             note={"items": one.items, "seen": history},
         )
+
+
+def _ids(numbers: Sequence[int]) -> Ids:
+    return np.asarray(numbers, dtype=np.int32)

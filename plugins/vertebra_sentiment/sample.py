@@ -19,7 +19,7 @@ class SampleOptions(Strict):
     """What `data.options` may set: the seed, and how many rows each split has."""
 
     seed: int = 1
-    train: Positive = 2000
+    train: Positive = 3000
     valid: Positive = 200
     test: Positive = 200
 

@@ -38,7 +38,7 @@ class Lead(Baseline):
         rouge = RougeL.for_task(self.task)
 
         def score(limit: int) -> float:
-            return mean(rouge.value(lead(row["document"], limit), row["summary"]) for row in valid)
+            return mean(rouge.value(lead(row["document"], limit), self.task.reference(row)) for row in valid)
 
         self.limit = max(sorted({usual, *LENGTHS}), key=score)
 

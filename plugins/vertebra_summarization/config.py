@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from vertebra.tasks.config import GenerationConfig
 
@@ -15,4 +16,6 @@ class SummarizationConfig(GenerationConfig):
     """What the model reads before it writes; {document} stands for the text, which is cut where it is too long."""
     language: str = "auto"
     """How ROUGE finds words. en: as rouge-score does, with stems; any other code: words of every script, and single Chinese
-    and Japanese characters; auto: en for a text whose letters are mostly those of English."""
+    and Japanese characters; auto: en where a text's letters are mostly those of English, and none Chinese or Japanese."""
+    references: Literal["all", "first"] = "all"
+    """Which of several summaries a prediction is compared with, and counted by the nearest: all, or the first one alone."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from vertebra.tasks.baseline import Baseline
 from vertebra.tasks.generation import Generation
+from vertebra.tasks.task import Row
 from vertebra_summarization.baselines import Lead
 from vertebra_summarization.config import SummarizationConfig
 
@@ -28,6 +29,11 @@ class Summarization(Generation):
 
     def __init__(self, config: SummarizationConfig | None = None) -> None:
         super().__init__(config or SummarizationConfig())
+
+    def references(self, row: Row) -> list[str]:
+        """Return the summaries that a prediction is compared with."""
+        found = super().references(row)
+        return found if self.config.references == "all" else found[:1]
 
     def baselines(self) -> Sequence[Baseline]:
         """Return the beginning of the document."""

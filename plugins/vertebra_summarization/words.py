@@ -37,7 +37,8 @@ class Words:
     def _is_english(self, text: str) -> bool:
         if self._language != "auto":
             return self._language == "en"
-        return 2 * len(_ENGLISH.findall(text)) >= len(_LETTERS.findall(text))
+        mostly = 2 * len(_ENGLISH.findall(text)) >= len(_LETTERS.findall(text))
+        return mostly and not any(map(is_cjk, text))
 
 
 def _words(text: str) -> list[str]:

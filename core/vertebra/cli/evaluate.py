@@ -78,10 +78,10 @@ def refuse_output(output: Path, run: str) -> None:
 
 def _baselines(run: RunFolder, fingerprint: str) -> dict[str, Any]:
     """Return what the baselines of the run score, where it is the run's own data that is evaluated."""
-    from vertebra.report.read import read_json
+    from vertebra.report.read import read_baselines, read_json
 
     own = read_json(run, "data.json").get("fingerprint") == fingerprint
-    return read_json(run, "baselines.json") if own else {}
+    return read_baselines(run) if own else {}
 
 
 def _rows(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> tuple[dict[str, list[Row]], str]:

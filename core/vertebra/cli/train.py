@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Any
 
 from vertebra.cli.arguments import Arguments, parse
@@ -76,13 +77,13 @@ def print_run(folder: Path) -> None:
     """Print the scores of a finished run, and where its report lies; of several processes only the main one does."""
     if rank() > 0:
         return
-    from vertebra.report.read import read_json
+    from vertebra.report.read import read_baselines
     from vertebra.report.screen import print_scores
     from vertebra.runs.folder import RunFolder
 
     run = RunFolder(folder)
     metrics, intervals = run.read_json("metrics.json"), run.read_json("intervals.json")
-    print_scores(metrics, intervals, run.read_state()["notes"], folder, baselines=read_json(run, "baselines.json"))
+    print_scores(metrics, intervals, run.read_state()["notes"], folder, baselines=read_baselines(run))
 
 
 def show(arguments: Arguments, host: Host) -> None:
@@ -109,5 +110,6 @@ def help_text(host: Host) -> str:
     tasks = host.names("task")
     groups: dict[str, Any] = {"task": tasks, **find_options(host)}
     width = max(len(group) for group in groups)
+    wrap = TextWrapper(120, subsequent_indent=" " * (width + 4), break_long_words=False, break_on_hyphens=False)
     lines = [f"  {group:{width}}  {', '.join(sorted(options))}" for group, options in groups.items() if options]
-    return HELP.format(groups="\n".join(lines), task=tasks[0] if tasks else "TASK")
+    return HELP.format(groups="\n".join(map(wrap.fill, lines)), task=tasks[0] if tasks else "TASK")

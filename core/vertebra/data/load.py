@@ -123,10 +123,7 @@ def _checked(raw: list[Row], split: str, data: DataConfig, task: Task, notes: li
     refused: list[str] = []
     numbered: Iterable[Numbered] = enumerate(raw, start=1)
     if data.group_by is not None:
-        try:
-            numbered = group_rows(numbered, task.columns, data)
-        except DataError as error:
-            raise DataError(f"{split} of '{data.path}', {error}") from None
+        numbered = group_rows(numbered, task.columns, data, f"'{data.path}', {split}")
         data = in_own_terms(data)
     for number, row in numbered:
         try:
@@ -168,11 +165,8 @@ def _grouped_where_flat(
         if not flat:
             yield from ((number, row, data) for number, row in some)
             continue
-        try:
-            for number, row in group_neighbours(some, task.columns, data, only=task.needed_for_prediction()):
-                yield number, row, in_own_terms(data)
-        except DataError as error:
-            raise DataError(f"{place} {error}") from None
+        for number, row in group_neighbours(some, task.columns, data, place, task.needed_for_prediction()):
+            yield number, row, in_own_terms(data)
 
 
 def _id(row: Row, data: DataConfig, default: str, *, required: bool = True) -> str:

@@ -9,6 +9,7 @@ Letters: P positions, D hidden width, V vocabulary, C positions of a chunk.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,9 +38,8 @@ def linear_cross_entropy(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_VD.dtype
     chunk = chunk or max(1, CHUNK_BYTES.get(device, 1 << 24) // (4 * len(weight_VD)))
     with torch.autocast(device, enabled=False):
-        bias = None if bias_V is None else bias_V.to(dtype)
         loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden_PD.to(dtype), weight_VD.to(dtype), bias, targets_P, smoothing, chunk, torch.is_grad_enabled()
+            hidden_PD, weight_VD, bias_V, targets_P, smoothing, chunk, dtype, torch.is_grad_enabled()
         )
     return loss
 
@@ -54,36 +54,35 @@ class _LinearCrossEntropy(torch.autograd.Function):
         targets_P: Tensor,
         smoothing: float,
         chunk: int,
+        dtype: torch.dtype,
         with_gradients: bool,
     ) -> Tensor:
-        wanted = [with_gradients and one for one in ctx.needs_input_grad[:3]]
-        gradients = (
-            torch.empty_like(hidden_PD) if wanted[0] else None,
-            torch.zeros_like(weight_VD, dtype=torch.float32) if wanted[1] else None,
-            torch.zeros_like(bias_V, dtype=torch.float32) if wanted[2] and bias_V is not None else None,
-        )
+        ctx.dtypes = (hidden_PD.dtype, weight_VD.dtype, None if bias_V is None else bias_V.dtype)
+        gradients = _Gradients([with_gradients and one for one in ctx.needs_input_grad[:3]])
+        weight_VD = weight_VD.to(dtype)
         total = hidden_PD.new_zeros((), dtype=torch.float32)
         for start in range(0, len(hidden_PD), chunk):
-            place = slice(start, start + chunk)
-            hidden_CD, targets_C1 = hidden_PD[place], targets_P[place, None]
+            hidden_CD = hidden_PD[start : start + chunk].to(dtype)
+            targets_C1 = targets_P[start : start + chunk, None]
             logits_CV = (hidden_CD @ weight_VD.t()).float()
             if bias_V is not None:
                 logits_CV += bias_V
-            sum_C1 = logits_CV.logsumexp(dim=1, keepdim=True)
             likely = (1 - smoothing) * logits_CV.gather(1, targets_C1)
             if smoothing:
                 likely = likely + smoothing * logits_CV.mean(dim=1, keepdim=True)
-            total += (sum_C1 - likely).sum()
-            if any(wanted):
+            largest = logits_CV.amax(dim=1, keepdim=True)
+            weights_CV = logits_CV.sub_(largest).exp_()  # in place: the memory of the logits is all there is
+            sums = weights_CV.sum(dim=1, keepdim=True)
+            total += (sums.log() + largest - likely).sum()
+            if any(gradients.wanted):
                 # The gradient by the logits: what the model believes less what it should.
-                errors_CV = logits_CV.sub_(sum_C1).exp_()
+                errors_CV = weights_CV.div_(sums)
                 if smoothing:
                     errors_CV -= smoothing / len(weight_VD)
                 errors_CV.scatter_add_(1, targets_C1, errors_CV.new_full(targets_C1.shape, smoothing - 1))
-                _add_gradients(gradients, place, errors_CV, hidden_CD, weight_VD)
+                gradients.add(errors_CV, hidden_CD, weight_VD)
         count = max(1, len(hidden_PD))
-        ctx.save_for_backward(*(None if one is None else one.div_(count) for one in gradients))
-        ctx.dtypes = (hidden_PD.dtype, weight_VD.dtype, None if bias_V is None else bias_V.dtype)
+        ctx.save_for_backward(*gradients.divided_by(count))
         return total / count
 
     @staticmethod
@@ -93,26 +92,38 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None if one is None else (one * upstream).to(dtype)
             for one, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
-        return (*scaled, None, None, None, None)
+        return (*scaled, None, None, None, None, None)
 
 
-def _add_gradients(
-    gradients: tuple[Tensor | None, Tensor | None, Tensor | None],
-    place: slice,
-    errors_CV: Tensor,
-    hidden_CD: Tensor,
-    weight_VD: Tensor,
-) -> None:
-    by_hidden_PD, by_weight_VD, by_bias_V = gradients
-    errors = errors_CV.to(weight_VD.dtype)
-    if by_hidden_PD is not None:
-        by_hidden_PD[place] = errors @ weight_VD
-    if by_weight_VD is not None and by_weight_VD.dtype == errors.dtype:
-        by_weight_VD.addmm_(errors.t(), hidden_CD)
-    elif by_weight_VD is not None:
-        by_weight_VD += errors.t() @ hidden_CD
-    if by_bias_V is not None:
-        by_bias_V += errors_CV.sum(dim=0)
+class _Gradients:
+    """The gradients by hidden states, weights and bias, as far as they are wanted, in fp32."""
+
+    def __init__(self, wanted: Sequence[bool]) -> None:
+        self.wanted = wanted
+        self._hidden: list[Tensor] = []
+        self._weight: Tensor | None = None
+        self._bias: Tensor | None = None
+
+    def add(self, errors_CV: Tensor, hidden_CD: Tensor, weight_VD: Tensor) -> None:
+        """Take in a chunk."""
+        errors = errors_CV.to(weight_VD.dtype)
+        if self.wanted[0]:
+            self._hidden.append(errors @ weight_VD)
+        if self.wanted[1] and self._weight is None:
+            self._weight = (errors.t() @ hidden_CD).float()
+        elif self.wanted[1] and self._weight is not None:
+            # A product into what is there, where the types allow that.
+            fp32 = errors.dtype == torch.float32
+            self._weight.addmm_(errors.t(), hidden_CD) if fp32 else self._weight.add_(errors.t() @ hidden_CD)
+        if self.wanted[2]:
+            sums_V = errors_CV.sum(dim=0)
+            self._bias = sums_V if self._bias is None else self._bias + sums_V
+
+    def divided_by(self, count: int) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Return the three, each None where it is not wanted."""
+        hidden = torch.cat(self._hidden).float() if self._hidden else None
+        three = (hidden, self._weight, self._bias)
+        return tuple(None if one is None else one.div_(count) for one in three)  # type: ignore[return-value]
 
 
 @torch.no_grad()

@@ -76,7 +76,7 @@ def evaluate(
         task.calibrate(rows, values)
     predictions = [task.combine(*pair) for pair in zip(rows, values, strict=True)]
     references = [task.reference(row) for row in rows]
-    counts = {metric.name: count(metric, rows, predictions, references) for metric in metrics}
+    counts = {metric.name: count(metric, rows, predictions, references) for metric in metrics if rows}
     n_targets = sum(part.n_targets for part in parts)
     return Evaluation(
         split=split,
@@ -147,7 +147,7 @@ def share(model: TaskModel, task: Task, devices: Devices) -> None:
         for batch, outputs_P in devices.budget.in_pieces(
             task.shared, compute, lambda piece: f"shared sequence {piece[0].example + 1}", padded=padded
         ):
-            parts = outputs_P.split(list(batch.position_counts))
+            parts = torch.split(outputs_P, list(batch.position_counts))
             outputs |= {one.example: part for one, part in zip(batch.features, parts, strict=True)}
     task.take_shared(model.heads[task.name], [outputs[number] for number in range(len(task.shared))])
 

@@ -14,6 +14,8 @@ from vertebra.engine.packing import pack
 from vertebra.errors import BackboneError
 from vertebra.tasks.features import Features
 
+LARGE_LOGIT = 200.0
+"""Larger than what families cap their logits at."""
 LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
@@ -119,11 +121,17 @@ def require_plain_logits(model: PreTrainedModel, name: str) -> None:
 
     Some families scale or cap them, and training on the plain product would teach another model than the one that writes.
     """
-    ids = torch.from_numpy(_probe(model, 8).input_ids.astype(np.int64))[None].to(model.device)
-    logits = model(input_ids=ids, use_cache=False).logits
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     output = model.get_output_embeddings()
-    plain = hidden.shape[-1] == output.weight.shape[-1] and _are_equal(output(hidden), logits)
+    weight = output.weight.clone()
+    ids = torch.from_numpy(_probe(model, 8).input_ids.astype(np.int64))[None].to(model.device)
+    try:
+        # A cap does not show on the small logits of random weights.
+        output.weight.mul_(LARGE_LOGIT / model(input_ids=ids, use_cache=False).logits.abs().max())
+        logits = model(input_ids=ids, use_cache=False).logits
+        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        plain = hidden.shape[-1] == weight.shape[-1] and _are_equal(output(hidden), logits)
+    finally:
+        output.weight.copy_(weight)
     if not plain:
         raise BackboneError(
             f"Backbone '{name}' (family '{model.config.model_type}') makes its logits by more than one matrix, and cannot "

@@ -108,6 +108,7 @@ class Trainer:
         self.readout = Readout(late=devices.accelerator.device.type == "cuda")
         self.devices.budget.tell = lambda note: self.notify("note_added", note=note)
         self._saved = 0
+        self._completed = 0  # tokens that this process read in the step beside those of its rows
         self._ended = 0.0
         self.metric = config.metric or task.metrics[0]
         if self.metric not in (*task.metrics, LOSS):
@@ -163,7 +164,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
-        rate, tokens = self.peak_rates[0] * factor, sum(map(len, features))
+        rate, tokens = self.peak_rates[0] * factor, sum(map(len, features)) + self._completed
         self.readout.read([loss, norm], partial(self._step_ended, self.progress.step, self.epoch, rate, tokens, began))
         self.readout.step_queued()
 
@@ -195,6 +196,7 @@ class Trainer:
 
     def _add_up_pieces(self, step: int, features: Sequence[Features], n_targets: int) -> Tensor:
         total = torch.zeros((), device=self.devices.accelerator.device)
+        self._completed = 0
         padded = self.model.backbone.info.packing == "padded"
         for number, piece in enumerate(cut(features, self.devices.budget.tokens, padded=padded)):
             seed = piece_seed(self.seed, step, self.devices.accelerator.process_index, number)
@@ -208,6 +210,7 @@ class Trainer:
         """Add the gradients of one piece; return its part of the step's loss."""
         accelerator = self.devices.accelerator
         batch = pack(self.task.complete(piece, seed), self.task.collate).to(accelerator.device)
+        self._completed += batch.n_tokens - sum(map(len, piece))
         self.behaviours.forward_starting(model=self.model, batch=batch)
 
         def compute_loss() -> Tensor:

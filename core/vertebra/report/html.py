@@ -14,7 +14,7 @@ from vertebra.errors import PluginError
 from vertebra.report.curves import loss_curve, score_curve
 from vertebra.report.examples import WorstErrors, worst_errors
 from vertebra.report.numbers import count, duration, magnitude, percent, span
-from vertebra.report.read import read_config, read_json, read_lines, read_text
+from vertebra.report.read import read_baselines, read_config, read_json, read_lines, read_text
 from vertebra.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ def render(run: RunFolder, host: Host, ending: Mapping[str, Any]) -> str:
     state = {**read_json(run, "run.json"), **ending}
     config = read_config(run)
     model = model_name(state)
-    scores = score_groups(
-        read_json(run, "metrics.json"), read_json(run, "intervals.json"), read_json(run, "baselines.json"), model
-    )
+    scores = score_groups(read_json(run, "metrics.json"), read_json(run, "intervals.json"), read_baselines(run), model)
     data = read_json(run, "data.json")
     evaluations = list(read_lines(run, "evaluations.jsonl"))
     better = higher_is_better(host, scores[0].metrics[0]) if scores else True

@@ -108,10 +108,10 @@ def load(run: Path | str, *, device: str = "auto", host: Host | None = None) -> 
     load_heads(folder, model)
     gpu = GPUConfig(device=device, precision=config.gpu.precision)  # type: ignore[arg-type]  # checked below
     devices = set_up(gpu)
-    run = LoadedRun(folder, config, task, model.to(devices.accelerator.device).eval(), devices)
-    run.encode_shared()
-    share(run.model, task, devices)
-    return run
+    loaded = LoadedRun(folder, config, task, model.to(devices.accelerator.device).eval(), devices)
+    loaded.encode_shared()
+    share(loaded.model, task, devices)
+    return loaded
 
 
 def restore_task(config: RunConfig, folder: RunFolder, host: Host) -> Task:

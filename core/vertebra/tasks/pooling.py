@@ -45,7 +45,8 @@ class MeanPooling(nn.Module):
     def forward(self, hidden_PD: Tensor, counts: Sequence[int]) -> Tensor:
         """Map (P, D) to (N, D); `counts` says how many of the positions each sequence has, one behind the other."""
         counts_N = torch.tensor(counts, device=hidden_PD.device)
-        return sums(hidden_PD, owners(counts_N), len(counts)) / counts_N.clamp(min=1).unsqueeze(1)
+        owners_P = owners(counts_N, len(hidden_PD))
+        return sums(hidden_PD, owners_P, len(counts)) / counts_N.clamp(min=1).unsqueeze(1)
 
 
 class AttentionPooling(nn.Module):
@@ -62,20 +63,19 @@ class AttentionPooling(nn.Module):
 
     def forward(self, hidden_PD: Tensor, counts: Sequence[int]) -> Tensor:
         """Map (P, D) to (N, D); `counts` says how many of the positions each sequence has, one behind the other."""
-        counts_N = torch.tensor(counts, device=hidden_PD.device)
-        owners_P = owners(counts_N)
-        scores_P1 = self.score(hidden_PD).float()
+        owners_P = owners(torch.tensor(counts, device=hidden_PD.device), len(hidden_PD))
+        scores_P = self.score(hidden_PD).float().squeeze(1)
         # Less the largest score of the sequence, so that no exponential overflows.
-        largest_N1 = scores_P1.new_full((len(counts), 1), -torch.inf)
-        largest_N1 = largest_N1.index_reduce(0, owners_P, scores_P1.detach(), "amax")
-        weights_P1 = (scores_P1 - largest_N1[owners_P]).exp()
+        largest_N = scores_P.new_full((len(counts),), -torch.inf)
+        largest_N = largest_N.scatter_reduce(0, owners_P, scores_P.detach(), "amax")
+        weights_P1 = (scores_P - largest_N[owners_P]).exp().unsqueeze(1)
         totals_N1 = sums(weights_P1, owners_P, len(counts))
         return sums(hidden_PD * weights_P1, owners_P, len(counts)) / totals_N1.clamp(min=1)
 
 
-def owners(counts_N: Tensor) -> Tensor:
-    """Return for each position (P,) the number of its sequence."""
-    return torch.repeat_interleave(counts_N)
+def owners(counts_N: Tensor, positions: int) -> Tensor:
+    """Return for each position (P,) the number of its sequence; that P is known spares a GPU from being waited for."""
+    return torch.repeat_interleave(counts_N, output_size=positions)
 
 
 def sums(values_PX: Tensor, owners_P: Tensor, sequences: int) -> Tensor:

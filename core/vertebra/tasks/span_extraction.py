@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -212,7 +213,7 @@ class SpanExtraction(Task):
         found = self.candidates(row, parts)
         best = [_shown(row, *span) for span in found.spans]
         if self.unanswerable:
-            nothing = {"text": "", "start": None, "end": None, "score": float(np.exp(found.none))}
+            nothing = {"text": "", "start": None, "end": None, "score": math.exp(found.none)}
             best.insert(0 if found.no_answer > self.threshold else 1, nothing)
         best = best or [{"text": "", "start": None, "end": None, "score": 0.0}]
         return {**best[0], "n_best": best[: self.config.n_best]}
@@ -331,4 +332,4 @@ def _text(row: Row, found: Candidates) -> str:
 
 
 def _shown(row: Row, score: float, start: int, end: int) -> dict[str, Any]:
-    return {"text": row["context"][start:end], "start": start, "end": end, "score": float(np.exp(score))}
+    return {"text": row["context"][start:end], "start": start, "end": end, "score": math.exp(score)}
