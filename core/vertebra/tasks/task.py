@@ -51,11 +51,11 @@ class Task(ABC):
     """The attention that suits the task when the backbone's weights are random."""
     needs_language_model: ClassVar[bool] = False
     """Whether the backbone comes with its language-model head, and predictions are texts that it writes."""
+    shared: Sequence[Features] = ()
+    """What `encode_shared` made, fitted to the context; the core sets it before the first step and the first batch."""
 
     def __init__(self, config: Any = None) -> None:
         self.config = config
-        self.shared: Sequence[Features] = ()
-        """What `encode_shared` made, fitted to the context; the core sets it before the first step and the first batch."""
 
     # --- what a task of its own kind must say
 
