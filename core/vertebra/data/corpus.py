@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,9 @@ _BATCH = 4 << 20
 """Characters that are made into tokens at once, by all cores."""
 _PART = 1 << 20
 """Characters of a text file that are one part of its document."""
+
+UNDECODED = re.compile("[\udc80-\udcff]")
+"""What Python makes of bytes that are no text."""
 
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 Documents = Literal["file", "paragraph", "line"]
@@ -256,18 +260,27 @@ class _Reading:
         if self.data.bad_rows == "error":
             yield from stream(file, self.data)
             return
-        for number, line in enumerate(text_lines(file, self.data.encoding), start=1):
+        for number, line in self._lines(file):
             if line.strip():
                 try:
                     yield _json_object(line)
                 except ValueError as error:
                     self._leave_out(DataError(f"'{file}' line {number}: {error}"))
 
+    def _lines(self, file: Path) -> Iterator[tuple[int, str]]:
+        """Yield the numbered lines of a file; one that is not text in its encoding may be left out alone."""
+        errors = "strict" if self.data.bad_rows == "error" else "surrogateescape"
+        for number, line in enumerate(text_lines(file, self.data.encoding, errors=errors), start=1):
+            if errors != "strict" and UNDECODED.search(line):
+                self._leave_out(DataError(f"'{file}' line {number}: not {self.data.encoding} text"))
+            else:
+                yield number, line
+
     def _plain(self, file: Path) -> Iterator[Part]:
         """Yield a text file's documents, in parts that end at the ends of lines."""
         lines: list[str] = []
         size, begins = 0, True
-        for line in text_lines(file, self.data.encoding):
+        for _, line in self._lines(file):
             ends = self.documents == "line" or (self.documents == "paragraph" and not line.strip())
             lines.append(line)
             size += len(line)

@@ -30,7 +30,7 @@ class Windows(Sequence[list[Features]]):
         tokens = corpus.tokens[self._from : self._to]
         documents = self._from + np.flatnonzero(tokens == end_of_text)
         self._begins = np.union1d(np.arange(self._from, self._to, length), documents)
-        self._first = first
+        self._documents = len(documents)
         self._count = stop - first
 
     def __len__(self) -> int:
@@ -54,6 +54,16 @@ class Windows(Sequence[list[Features]]):
             raise IndexError(number)
         start = self._from + int(number) * self.length
         return start, min(start + self.length, self._to)
+
+    @property
+    def n_tokens(self) -> int:
+        """The tokens of all windows."""
+        return self._to - self._from
+
+    @property
+    def n_documents(self) -> int:
+        """How many documents begin in these windows."""
+        return self._documents
 
     @property
     def n_pieces(self) -> int:

@@ -70,7 +70,7 @@ def prepare(config: RunConfig, devices: Devices, host: Host) -> tuple[Prepared, 
         config.backbone, host, prefer=task.attention, seed=config.seed, language_model=task.needs_language_model
     )
     if isinstance(task, CorpusTask):
-        splits, encoded = read_corpora(task, choice.data, backbone, host)
+        splits, encoded = read_corpora(task, choice.data, backbone.tokenizer, backbone.info.context, host)
     else:
         encoded = encode(task, choice, splits, backbone)
     prepared = Prepared(task, metrics, splits, encoded)
