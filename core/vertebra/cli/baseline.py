@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra.cli.parser import Parser
 from vertebra.data.files import require_place
-from vertebra.errors import PluginError, RunError
+from vertebra.errors import ConfigError, PluginError, RunError
 from vertebra.host.manager import Host, create_host
 
 if TYPE_CHECKING:
@@ -49,8 +49,13 @@ def score(choice: TaskChoice, host: Host, splits: Sequence[str], file: Path | No
     from vertebra.report.screen import print_baselines
     from vertebra.runs.baselines import compute
     from vertebra.runs.tasks import load_metrics, load_task
+    from vertebra.tasks.corpus_task import CorpusTask
 
     task = load_task(choice, host)
+    if isinstance(task, CorpusTask):
+        raise ConfigError(
+            f"The baselines of task '{task.name}' count the tokens of a backbone: they are computed by `vertebra train`."
+        )
     data = load_splits(choice.data, task, host)
     if not any(split in data.rows for split in splits):
         raise RunError(f"The data has no split {' or '.join(splits)}; it has {', '.join(data.rows)}.")

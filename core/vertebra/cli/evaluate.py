@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from vertebra.host.manager import Host
     from vertebra.runs.folder import RunFolder
     from vertebra.runs.load import LoadedRun
-    from vertebra.tasks.task import Row
 
 
 def main(argv: Sequence[str]) -> int:
@@ -47,12 +46,16 @@ def main(argv: Sequence[str]) -> int:
     host = create_host()
     run = load(arguments.run, device=arguments.device, host=host)
     metrics = load_metrics(run.task, host)
-    splits, fingerprint = _rows(run, arguments, host)
-    run.encode_shared()  # the data may have brought other tables
-    evaluations = []
-    for split, rows in splits.items():
-        features = run.encode(rows, f"encoding {split}")
-        evaluations.append(evaluate(run.model, run.task, split, rows, features, metrics, run.devices))
+    data, wanted = _data(run, arguments, host)
+    found, features_of = run.read(data, host)
+    splits = {name: found.rows[split] for split, name in wanted.items() if split in found.rows}
+    if not splits:
+        raise DataError(f"The data has no split {' or '.join(wanted)}; it has {', '.join(found.rows)}.")
+    evaluations = [
+        evaluate(run.model, run.task, name, found.rows[split], features_of(split), metrics, run.devices)
+        for split, name in wanted.items()
+        if split in found.rows
+    ]
     folder = run.folder
     if arguments.output is not None:
         folder = RunFolder(arguments.output)
@@ -63,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
         {one.split: intervals(metrics, one) for one in evaluations},
         run.folder.read_state()["notes"],
         folder.path,
-        baselines=_baselines(run.folder, fingerprint),
+        baselines=_baselines(run.folder, found.fingerprint),
     )
     return 0
 
@@ -84,11 +87,9 @@ def _baselines(run: RunFolder, fingerprint: str) -> dict[str, Any]:
     return read_baselines(run) if own else {}
 
 
-def _rows(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> tuple[dict[str, list[Row]], str]:
-    """Return the rows to evaluate, by split, and the fingerprint of the data that they are of."""
+def _data(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> tuple[DataConfig, dict[str, str]]:
+    """Return where the rows to evaluate are, and which of their splits are evaluated under which name."""
     from dataclasses import replace
-
-    from vertebra.data.load import load_splits
 
     data: DataConfig = run.config.tasks[0].data
     other = arguments.file or arguments.data
@@ -97,14 +98,6 @@ def _rows(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> tuple[di
         reads_files = data.format == "auto" or getattr(host.get("reader", data.format), "reads_path", True)
         form = data.format if reads_files and data.format != "hub" else "auto"
         data = replace(data, path=str(other), format=form, splits={}, limit=None)
-    if arguments.file is not None:
-        whole = replace(data, valid_fraction=0.0, test_fraction=0.0)
-        file = load_splits(whole, run.task, host)
-        return {"test": file.rows["train"]}, file.fingerprint
-    splits = load_splits(data, run.task, host, for_training=False)
-    found = splits.rows
-    wanted = arguments.split or ["valid", "test"]
-    rows = {split: found[split] for split in wanted if split in found}
-    if not rows:
-        raise DataError(f"The data has no split {' or '.join(wanted)}; it has {', '.join(found)}.")
-    return rows, splits.fingerprint
+    if arguments.file is not None:  # a single file is read as the training split
+        return replace(data, valid_fraction=0.0, test_fraction=0.0), {"train": "test"}
+    return data, {split: split for split in arguments.split or ["valid", "test"]}

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import numpy as np
+
 from vertebra.data.cache import Encoded, FeatureCache
 from vertebra.data.keys import code_fingerprint, hashed, task_parts
 from vertebra.data.load import fingerprint
@@ -154,7 +156,8 @@ def _check(piece: Features, task: Task, row: Row) -> None:
         raise PluginError(f"{what} positions must be from 0 to {len(piece) - 1}, got {piece.positions.tolist()[:8]}.")
     if piece.per_position and len(piece.target) != len(piece.positions):
         raise PluginError(f"{what} {len(piece.target)} targets for {len(piece.positions)} positions.")
-    for name, value in (("target", piece.target), ("note", piece.note)):
+    whole_numbers = isinstance(piece.target, np.ndarray) and piece.target.dtype.kind == "i"
+    for name, value in (("target", None if whole_numbers else piece.target), ("note", piece.note)):
         if not _is_json(value):
             raise PluginError(f"{what} {name} must be what JSON can hold (no tuples, no arrays), got {value!r:.80}.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Splits:
     """The rows of a data set."""
 
-    rows: dict[str, list[Row]]
+    rows: Mapping[str, Sequence[Row]]
     """The rows of train, valid and test; valid or test may be missing. A row has the task's columns and a text `id`."""
     fingerprint: str
     """A hash of all rows: equal if and only if the task sees the same data."""

@@ -124,3 +124,25 @@ class _Gradients:
         hidden = torch.cat(self._hidden).float() if self._hidden else None
         three = (hidden, self._weight, self._bias)
         return tuple(None if one is None else one.div_(count) for one in three)  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def token_losses(
+    hidden_PD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_P: Tensor, chunk: int | None = None
+) -> Tensor:
+    """Return (P, 2) in fp32: the cross-entropy of each target in nats, and 1 where it is the likeliest token, else 0."""
+    device = hidden_PD.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_VD.dtype
+    chunk = chunk or max(1, CHUNK_BYTES.get(device, 1 << 24) // (4 * len(weight_VD)))
+    out_P2 = torch.empty(len(hidden_PD), 2, device=hidden_PD.device)
+    with torch.autocast(device, enabled=False):
+        transposed_DV = weight_VD.to(dtype).t()
+        for start in range(0, len(hidden_PD), chunk):
+            targets_C = targets_P[start : start + chunk]
+            logits_CV = (hidden_PD[start : start + chunk].to(dtype) @ transposed_DV).float()
+            if bias_V is not None:
+                logits_CV += bias_V
+            likely_C = logits_CV.gather(1, targets_C[:, None])[:, 0]
+            out_P2[start : start + chunk, 0] = logits_CV.logsumexp(dim=1) - likely_C
+            out_P2[start : start + chunk, 1] = likely_C == logits_CV.amax(dim=1)
+    return out_P2

@@ -30,7 +30,7 @@ def register_optimizers() -> list[OptimizerRef]:
 @hookimpl
 def register_schedulers() -> list[SchedulerRef]:
     """Bring the learning-rate schedules."""
-    return [SchedulerRef(name, f"vertebra.engine.schedules:{name}") for name in ("linear", "cosine", "constant")]
+    return [SchedulerRef(name, f"vertebra.engine.schedules:{name}") for name in ("linear", "cosine", "wsd", "constant")]
 
 
 @hookimpl

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from vertebra.config.document import from_document
-from vertebra.config.schema import BackboneConfig, GPUConfig, RunConfig
+from vertebra.config.schema import BackboneConfig, DataConfig, GPUConfig, RunConfig
 from vertebra.data.encode import encode_shared, encode_split
+from vertebra.data.load import Splits, load_splits
 from vertebra.engine.backbone import Attention
 from vertebra.engine.checkpoints import is_whole
 from vertebra.engine.devices import Devices, set_up
@@ -21,9 +22,11 @@ from vertebra.engine.model import TaskModel
 from vertebra.engine.writer import Writer
 from vertebra.errors import RunError
 from vertebra.host.manager import Host, create_host
+from vertebra.runs.corpora import read_corpora
 from vertebra.runs.folder import RunFolder
 from vertebra.runs.saved import load_heads
 from vertebra.runs.tasks import load_task
+from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.features import Features
 from vertebra.tasks.generation import Generation
 from vertebra.tasks.task import Row, Task
@@ -54,7 +57,19 @@ class LoadedRun:
             for row, values in zip(chunk, by_row(chunk, parts), strict=True):
                 yield row, self.task.combine(row, values)
 
-    def encode(self, rows: Sequence[Row], title: str = "encoding") -> list[Features]:
+    def read(self, data: DataConfig, host: Host) -> tuple[Splits, Callable[[str], Sequence[Features]]]:
+        """Return the rows of a data set, and what gives the features of a split; training rows are not needed."""
+        backbone = self.model.backbone
+        if isinstance(self.task, CorpusTask):
+            splits, encoded = read_corpora(
+                self.task, data, backbone.tokenizer, backbone.info.context, host, for_training=False
+            )
+            return splits, lambda split: encoded[split].features
+        splits = load_splits(data, self.task, host, for_training=False)
+        self.encode_shared()  # the data may have brought other tables
+        return splits, lambda split: self.encode(splits.rows[split], f"encoding {split}")
+
+    def encode(self, rows: Sequence[Row], title: str = "encoding") -> Sequence[Features]:
         """Return the features of rows, cut to the context as in training."""
         return encode_split(
             self.task,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,8 +22,11 @@ from vertebra.engine.trainer import LOSS
 from vertebra.errors import ConfigError
 from vertebra.host.manager import Host
 from vertebra.metrics.metric import Metric
+from vertebra.runs.corpora import read_corpora
 from vertebra.runs.tasks import load_metrics, load_task
+from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.features import Features
+from vertebra.tasks.generation import Generation
 from vertebra.tasks.task import Task
 
 
@@ -43,8 +47,10 @@ class Prepared:
         calibrate = split == "valid"
         return evaluate(model, self.task, split, rows, features, self.metrics, devices, calibrate=calibrate, only=only)
 
-    def by_example(self, split: str) -> list[list[Features]]:
+    def by_example(self, split: str) -> Sequence[Sequence[Features]]:
         """Return the features of each row of a split."""
+        if (examples := self.encoded[split].examples) is not None:
+            return examples
         rows: list[list[Features]] = [[] for _ in self.splits.rows[split]]
         for one in self.encoded[split].features:
             rows[one.example].append(one)
@@ -57,12 +63,17 @@ def prepare(config: RunConfig, devices: Devices, host: Host) -> tuple[Prepared, 
     task = load_task(choice, host)
     refuse_what_cannot_write(task, config)
     metrics = load_metrics(task, host)
-    splits = load_splits(choice.data, task, host)
-    task.fit(splits.rows["train"])
+    if not isinstance(task, CorpusTask):
+        splits = load_splits(choice.data, task, host)
+        task.fit(splits.rows["train"])
     backbone = load_backbone(
         config.backbone, host, prefer=task.attention, seed=config.seed, language_model=task.needs_language_model
     )
-    prepared = Prepared(task, metrics, splits, encode(task, choice, splits, backbone))
+    if isinstance(task, CorpusTask):
+        splits, encoded = read_corpora(task, choice.data, backbone.tokenizer, backbone.info.context, host)
+    else:
+        encoded = encode(task, choice, splits, backbone)
+    prepared = Prepared(task, metrics, splits, encoded)
     model = build_model(backbone, task, config, host).to(devices.accelerator.device)
     if config.backbone.freeze:
         prepared = replace(prepared, encoded=read_once(model.backbone, prepared, choice, devices))
@@ -71,7 +82,7 @@ def prepare(config: RunConfig, devices: Devices, host: Host) -> tuple[Prepared, 
 
 def refuse_what_cannot_write(task: Task, config: RunConfig) -> None:
     """Raise `BackboneError` or `ConfigError` for settings under which a task cannot write its texts, or choose by them."""
-    if not task.needs_language_model:
+    if not isinstance(task, Generation):
         return
     refuse_bidirectional(config.backbone)
     if config.tasks[0].data.too_long == "window":

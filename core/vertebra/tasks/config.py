@@ -98,3 +98,15 @@ class GenerationConfig(Strict):
     """The seed of what is drawn."""
     texts_while_training: Annotated[int, Ge(0)] = 200
     """At each evaluation in training, at most this many rows of validation get a text; 0 leaves the loss alone."""
+
+
+@dataclass(frozen=True)
+class CorpusConfig(Strict):
+    """How texts are cut into examples."""
+
+    window: Positive = 512
+    """The tokens of an example: a stretch of the corpus, in which each document attends to itself alone."""
+    column: str = "text"
+    """Where rows of files with columns hold their text; each row is a document."""
+    documents: Literal["file", "paragraph", "line"] = "file"
+    """What a document is in files of plain text: the file, what stands between blank lines, or a line."""

@@ -20,7 +20,7 @@ class Features:
 
     `input_ids` (L,) are the tokens. `positions` (P,) are the tokens whose hidden states the head reads, by default the
     last one alone. `target` is what the loss compares with: one value for the sequence, or a list with one value for each
-    position; anything that JSON can hold. `note` is whatever decoding needs, again JSON.
+    position; anything that JSON can hold, or an array of whole numbers. `note` is whatever decoding needs, again JSON.
     """
 
     input_ids: Ids
@@ -50,7 +50,7 @@ class Features:
     @property
     def per_position(self) -> bool:
         """Whether the target has one value for each position."""
-        return isinstance(self.target, list)
+        return isinstance(self.target, list | np.ndarray)
 
     @property
     def n_targets(self) -> int:
@@ -67,7 +67,7 @@ class Features:
         """Keep the first `limit` tokens; positions behind them go, and with them their targets."""
         kept = self.positions < limit
         if self.per_position:
-            target: Any = [value for value, keep in zip(self.target, kept, strict=True) if keep]
+            target = _chosen(self.target, kept)
             return replace(self, input_ids=self.input_ids[:limit], positions=self.positions[kept], target=target)
         positions = self.positions[kept] if kept.any() else np.asarray([limit - 1], dtype=np.int32)
         return replace(self, input_ids=self.input_ids[:limit], positions=positions)
@@ -93,7 +93,7 @@ class Features:
             if self.at_end:
                 positions = np.asarray([limit - 1], dtype=np.int32)
             elif self.per_position:
-                target = [value for value, keep in zip(self.target, inside, strict=True) if keep]
+                target = _chosen(self.target, inside)
             yield replace(
                 self,
                 input_ids=self.input_ids[start : start + limit],
@@ -101,6 +101,13 @@ class Features:
                 target=target,
                 window=number,
             )
+
+
+def _chosen(target: Any, keep: NDArray[np.bool_]) -> Any:
+    """Return the values of a list or an array that are kept."""
+    if isinstance(target, np.ndarray):
+        return target[keep]
+    return [value for value, kept in zip(target, keep, strict=True) if kept]
 
 
 def as_list(encoded: Features | Sequence[Features]) -> list[Features]:

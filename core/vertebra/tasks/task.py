@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -159,6 +160,8 @@ class Task(ABC):
         """Return the targets of a batch: one value for each sequence (N,), or for each position (P,); None without any."""
         if any(one.target is None for one in features):
             return None
+        if all(isinstance(one.target, np.ndarray) for one in features):
+            return torch.from_numpy(np.concatenate([one.target for one in features])).long()
         values: list[Any] = []
         for one in features:
             values.extend(one.target if one.per_position else [one.target])
