@@ -10,14 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from vertebra.config import validate
 from vertebra.config.schema import DataConfig, Fraction, Positive, Strict
-from vertebra.errors import DataError
+from vertebra.data.options import reader_options
 
 Row = dict[str, Any]
-Options = TypeVar("Options", bound="SampleOptions")
 
 SUBJECT, VALUE = "{X}", "{V}"
 
@@ -66,7 +64,7 @@ class ContextOptions(SampleOptions):
 
 def read_contexts(config: DataConfig) -> dict[str, list[Row]]:
     """Return contexts of three or four facts, each with a question, the same ones for the same options."""
-    options = _options(ContextOptions, config)
+    options = reader_options(ContextOptions, config)
     return {
         split: [_context(rng, stems, rng.random() < options.unanswerable) for _ in range(size)]
         for split, size, rng, stems in _splits(options)
@@ -75,16 +73,8 @@ def read_contexts(config: DataConfig) -> dict[str, list[Row]]:
 
 def read_candidates(config: DataConfig) -> dict[str, list[Row]]:
     """Return questions, each with one right sentence among three about the same person."""
-    options = _options(SampleOptions, config)
+    options = reader_options(SampleOptions, config)
     return {split: [_choice(rng, stems) for _ in range(size)] for split, size, rng, stems in _splits(options)}
-
-
-def _options(owner: type[Options], config: DataConfig) -> Options:
-    errors: list[str] = []
-    options = validate.read(owner, config.options, "data.options", errors)
-    if options is None:
-        raise DataError("\n".join(errors))
-    return options
 
 
 def _splits(options: SampleOptions) -> Iterator[tuple[str, int, random.Random, list[str]]]:

@@ -12,10 +12,11 @@ from typing import Any
 from vertebra.config.schema import DataConfig
 from vertebra.data.files import listed
 from vertebra.data.formats import STREAMS, Row, bare_name, format_of
+from vertebra.data.options import reader_options
 from vertebra.data.readers import NotedRows
 from vertebra.errors import DataError
 from vertebra.names import did_you_mean
-from vertebra_recommendation.interactions import Interaction, InteractionOptions, Item, leave_one_out, options_of
+from vertebra_recommendation.interactions import Interaction, InteractionOptions, Item, leave_one_out
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class FileOptions(InteractionOptions):
 
 def read(config: DataConfig) -> NotedRows:
     """Return the rows of each split and the items."""
-    options = options_of(FileOptions, config.options)
+    options = reader_options(FileOptions, config)
     if config.path is None:
         raise DataError("data.path is not set. Give the folder with the files of interactions and of items.")
     folder = Path(config.path).expanduser()

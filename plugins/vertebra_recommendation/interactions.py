@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vertebra.config import validate
 from vertebra.config.schema import Fraction, Strict
 from vertebra.data.files import listed
 from vertebra.data.readers import NotedRows
@@ -52,15 +51,6 @@ class Interaction:
 
 
 Item = dict[str, Any]
-
-
-def options_of(owner: type[Any], values: dict[str, Any]) -> Any:
-    """Return `data.options` as the dataclass `owner`; `DataError` with a line for each that is wrong."""
-    errors: list[str] = []
-    options = validate.read(owner, values, "data.options", errors)
-    if options is None:
-        raise DataError("\n".join(errors))
-    return options
 
 
 def leave_one_out(interactions: Iterable[Interaction], items: Sequence[Item], options: InteractionOptions) -> NotedRows:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from vertebra.config.schema import DataConfig
 from vertebra.data.files import text_lines
+from vertebra.data.options import reader_options
 from vertebra.data.readers import NotedRows
 from vertebra.errors import DataError
-from vertebra_recommendation.interactions import Interaction, InteractionOptions, Item, leave_one_out, options_of
+from vertebra_recommendation.interactions import Interaction, InteractionOptions, Item, leave_one_out
 
 GENRES = (
     "unknown",
@@ -38,7 +39,7 @@ FIRST_GENRE = 5
 
 def read(config: DataConfig) -> NotedRows:
     """Return the rows of each split and the films; every rating counts as an interaction, whatever it is."""
-    options = options_of(InteractionOptions, config.options)
+    options = reader_options(InteractionOptions, config)
     if config.path is None:
         raise DataError("data.path is not set. Give the folder with u.data and u.item.")
     folder = Path(config.path).expanduser()

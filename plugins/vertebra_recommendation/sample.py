@@ -11,8 +11,9 @@ import random
 from dataclasses import dataclass
 
 from vertebra.config.schema import DataConfig, Fraction, Positive
+from vertebra.data.options import reader_options
 from vertebra.data.readers import NotedRows
-from vertebra_recommendation.interactions import Interaction, InteractionOptions, Item, leave_one_out, options_of
+from vertebra_recommendation.interactions import Interaction, InteractionOptions, Item, leave_one_out
 
 GENRES = ("space", "crime", "love", "war", "magic", "sport")
 KINDS = ("The Saga of", "Tales from", "Return to", "The House of")
@@ -40,7 +41,7 @@ class SampleOptions(InteractionOptions):
 
 def read(config: DataConfig) -> NotedRows:
     """Return the rows of each split and the items, the same ones for the same options."""
-    options: SampleOptions = options_of(SampleOptions, config.options)
+    options = reader_options(SampleOptions, config)
     rng = random.Random(options.seed)
     genres = [GENRES[number % len(GENRES)] for number in range(options.series)]
     items = _items(rng, genres, options.parts)

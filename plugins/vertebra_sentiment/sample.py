@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vertebra.config import validate
 from vertebra.config.schema import DataConfig, Positive, Strict
-from vertebra.errors import DataError
+from vertebra.data.options import reader_options
 
 Row = dict[str, Any]
 
@@ -26,10 +25,7 @@ class SampleOptions(Strict):
 
 def make_splits(config: DataConfig, make_row: Callable[[random.Random], Row]) -> dict[str, list[Row]]:
     """Return the rows of train, valid and test, no text twice, the same ones for the same options."""
-    errors: list[str] = []
-    options = validate.read(SampleOptions, config.options, "data.options", errors)
-    if options is None:
-        raise DataError("\n".join(errors))
+    options = reader_options(SampleOptions, config)
     rng = random.Random(options.seed)
     taken: set[str] = set()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vertebra.config import validate
 from vertebra.config.schema import DataConfig, Strict
 from vertebra.data.formats import STREAMS, format_of
+from vertebra.data.options import reader_options
 from vertebra.data.splits import find_files
 from vertebra.errors import DataError
 
@@ -35,10 +35,7 @@ def read(config: DataConfig) -> dict[str, list[dict[str, Any]]]:
 
     Raises `DataError` for a row without either.
     """
-    errors: list[str] = []
-    options = validate.read(SummariesOptions, config.options, "data.options", errors)
-    if options is None:
-        raise DataError("\n".join(errors))
+    options = reader_options(SummariesOptions, config)
     rows: dict[str, list[dict[str, Any]]] = {}
     for split, files in find_files(config).items():
         rows[split] = []

@@ -10,9 +10,8 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from vertebra.config import validate
 from vertebra.config.schema import DataConfig, Positive, Strict
-from vertebra.errors import DataError
+from vertebra.data.options import reader_options
 
 TEAMS = [
     "sales",
@@ -63,10 +62,7 @@ class SampleOptions(Strict):
 
 def read(config: DataConfig) -> dict[str, list[dict[str, Any]]]:
     """Return the notes of train, valid and test, the same ones for the same options."""
-    errors: list[str] = []
-    options = validate.read(SampleOptions, config.options, "data.options", errors)
-    if options is None:
-        raise DataError("\n".join(errors))
+    options = reader_options(SampleOptions, config)
     rng = random.Random(options.seed)
     taken: set[str] = set()
     return {

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vertebra.config import validate
 from vertebra.config.schema import DataConfig, Strict
 from vertebra.data.files import listed, text_lines
+from vertebra.data.options import reader_options
 from vertebra.data.readers import NotedRows
 from vertebra.data.splits import TEST, TRAIN, VALID
 from vertebra.errors import DataError
@@ -29,10 +29,7 @@ def read(config: DataConfig) -> NotedRows:
     So a sentence that has several translations stands in one split alone, and in the same one whatever else is in the file.
     Raises `DataError` for a line that is no pair.
     """
-    errors: list[str] = []
-    options = validate.read(PairsOptions, config.options, "data.options", errors)
-    if options is None:
-        raise DataError("\n".join(errors))
+    options = reader_options(PairsOptions, config)
     if config.path is None:
         raise DataError("data.path is not set. Give the file of sentence pairs.")
     file = _only_file(Path(config.path).expanduser())

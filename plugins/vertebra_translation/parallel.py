@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vertebra.config import validate
 from vertebra.config.schema import DataConfig, Strict
 from vertebra.data.files import COMPRESSED, listed, missing, text_lines
+from vertebra.data.options import reader_options
 from vertebra.data.splits import ALIASES
 from vertebra.errors import DataError
 
@@ -26,10 +26,7 @@ def read(config: DataConfig) -> dict[str, list[dict[str, Any]]]:
 
     `data.splits` may name a split's files without the ending. Raises `DataError` where two files have not equally many lines.
     """
-    errors: list[str] = []
-    options = validate.read(ParallelOptions, config.options, "data.options", errors)
-    if options is None:
-        raise DataError("\n".join(errors))
+    options = reader_options(ParallelOptions, config)
     if config.path is None:
         raise DataError("data.path is not set. Give the folder of the files.")
     folder = Path(config.path).expanduser()

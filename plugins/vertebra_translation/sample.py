@@ -10,9 +10,8 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from vertebra.config import validate
 from vertebra.config.schema import DataConfig, Positive, Strict
-from vertebra.errors import DataError
+from vertebra.data.options import reader_options
 
 NOUNS = ["dog", "bird", "horse", "girl", "boy", "baker", "king", "cat", "fox", "teacher", "friend", "sailor"]
 THINGS = ["apple", "book", "boat", "lamp", "drum", "key", "hat", "stone"]
@@ -34,10 +33,7 @@ class SampleOptions(Strict):
 
 def read(config: DataConfig) -> dict[str, list[dict[str, Any]]]:
     """Return the pairs of train, valid and test, the same ones for the same options."""
-    errors: list[str] = []
-    options = validate.read(SampleOptions, config.options, "data.options", errors)
-    if options is None:
-        raise DataError("\n".join(errors))
+    options = reader_options(SampleOptions, config)
     rng = random.Random(options.seed)
     lexicon = _lexicon(rng)
     taken: set[str] = set()
