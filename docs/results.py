@@ -43,9 +43,13 @@ class Experiment:
     seeds: tuple[int, ...] = (1, 2, 3)
 
     def arguments(self, data: str) -> list[str]:
-        """Return the command line after `vertebra`, without what differs by seed; `data` stands for the folder of data."""
+        """Return the command line after `vertebra`, without what differs by seed; `data` stands for the folder of data.
+
+        One thread: sums are then taken in the same order whatever the machine has, and several runs fit beside each other.
+        """
         place = [f"data.path={data}/{self.path}"] if self.path else []
-        return ["train", f"task={self.option.partition('/')[0]}", f"data={self.option}", *place, *self.settings]
+        task = self.option.partition("/")[0]
+        return ["train", f"task={task}", f"data={self.option}", *place, "gpu.threads=1", *self.settings]
 
 
 SMALL = ("trainer.max_steps=300",)

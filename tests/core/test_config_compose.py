@@ -158,7 +158,10 @@ def test_every_mistake_of_the_line_is_listed_at_once(tmp_path: Path, monkeypatch
             ["task=ner", "data=nre/sample"],
             "data=nre/sample: There is no option 'nre/sample'. Did you mean 'ner/sample'?",
         ),
-        (["task=ner", "experiment=nope"], "experiment=nope: There is no option 'nope'. Known: bidirectional."),
+        (
+            ["task=ner", "experiment=nope"],
+            "experiment=nope: There is no option 'nope'. Known: bidirectional, pretrain.",
+        ),
         (["task=ner", "adapter=lora"], "adapter=lora: There is no option 'lora'. Known: none."),
         (["task=ner", "~trainer.nope"], "trainer.nope: there is no such setting."),
         (["task=ner", "seed=${nope}"], "seed: Interpolation key 'nope' not found"),

@@ -395,7 +395,18 @@ def test_a_table_with_empty_or_repeated_items_is_refused() -> None:
 
 def test_data_without_the_table_of_items_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "train.jsonl").write_text('{"user": "a", "history": [], "next": ["1"]}\n', encoding="utf-8")
-    assert main(["train", "task=recommendation", "data.format=json", f"data.path={tmp_path}"]) == 2
+    assert (
+        main(
+            [
+                "train",
+                "task=recommendation",
+                "data.format=json",
+                f"data.path={tmp_path}",
+                f"hydra.run.dir={tmp_path / 'run'}",
+            ]
+        )
+        == 2
+    )
     assert "The data have no table 'items', which task 'recommendation' needs" in capsys.readouterr().err
 
 
