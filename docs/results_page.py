@@ -8,8 +8,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from vertebra.report.numbers import duration, magnitude, percent, span
+from vertebra.host.manager import create_host
+from vertebra.report.numbers import duration, magnitude
+from vertebra.report.scale import Scale
 
+SCALE = Scale.of(create_host())
 VERSIONS = ("vertebra", "torch", "transformers", "python")
 
 
@@ -31,8 +34,8 @@ def overview(experiments: Iterable[Mapping[str, Any]]) -> str:
             name: b["scores"][split][one["metric"]] for name, b in one["baselines"].items() if split in b["scores"]
         }
         best = (max if one["higher_is_better"] else min)(scored, key=lambda name: scored[name], default="")
-        beside = f"{percent(scored[best])} ({best})" if best else "–"
-        mine = f"**{spread(run['scores'][split][one['metric']] for run in one['runs'])}**"
+        beside = f"{cell(one['metric'], scored[best])} ({best})" if best else "–"
+        mine = f"**{spread(one['metric'], (run['scores'][split][one['metric']] for run in one['runs']))}**"
         rows.append([one["title"], f"{one['metric']} ({split})", beside, mine, str(len(one["runs"]))])
     return table(["data", "metric", "best baseline", "model", "seeds"], rows)
 
@@ -72,13 +75,13 @@ def line(
 ) -> list[str]:
     """Return the row of one baseline or one seed."""
     scores, interval = scored["scores"], scored["intervals"][split][metric]
-    valid = [cell(scores.get("valid", {}).get(metric))] if split == "test" else []
+    valid = [cell(metric, scores.get("valid", {}).get(metric))] if split == "test" else []
     return [
         name,
         *valid,
-        cell(scores[split][metric]),
-        span(interval),
-        *(cell(scores[split][o]) for o in others),
+        cell(metric, scores[split][metric]),
+        SCALE.span(metric, interval),
+        *(cell(o, scores[split][o]) for o in others),
         seconds,
     ]
 
@@ -88,7 +91,7 @@ def average(runs: Sequence[Mapping[str, Any]], metric: str, others: Sequence[str
 
     def over(where: str, name: str) -> str:
         known = [run["scores"][where][name] for run in runs if where in run["scores"]]
-        return spread(known) if known else "–"
+        return spread(name, known) if known else "–"
 
     valid = [over("valid", metric)] if split == "test" else []
     return ["**mean**", *valid, f"**{over(split, metric)}**", "", *(over(split, name) for name in others), ""]
@@ -118,15 +121,16 @@ def split_of(one: Mapping[str, Any]) -> str:
     return "test" if all("test" in run["scores"] for run in one["runs"]) else "valid"
 
 
-def spread(scores: Iterable[float]) -> str:
-    """Write scores of several seeds in percent: their mean, and their standard deviation where there are several."""
+def spread(metric: str, scores: Iterable[float]) -> str:
+    """Write a metric's scores with several seeds: their mean, and their standard deviation where there are several."""
     values = list(scores)
-    return f"{percent(mean(values))} ± {percent(stdev(values))}" if len(values) > 1 else percent(values[0])
+    middle = cell(metric, mean(values))
+    return f"{middle} ± {cell(metric, stdev(values))}" if len(values) > 1 else middle
 
 
-def cell(score: float | None) -> str:
-    """Write a score in percent."""
-    return "–" if score is None else percent(score)
+def cell(metric: str, score: float | None) -> str:
+    """Write a metric's score: in percent, or as it is."""
+    return "–" if score is None else SCALE.score(metric, score)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

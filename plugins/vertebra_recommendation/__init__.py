@@ -29,7 +29,7 @@ def register_metrics() -> list[MetricRef]:
         MetricRef("cold_ndcg_at_10", "vertebra_recommendation.metrics:ColdNDCGAt10"),
         MetricRef("cold_hr_at_10", "vertebra_recommendation.metrics:ColdHRAt10"),
         MetricRef("coverage_at_10", "vertebra_recommendation.metrics:CoverageAt10"),
-        MetricRef("popularity_bias", "vertebra_recommendation.metrics:PopularityBias"),
+        MetricRef("popularity_bias", "vertebra_recommendation.metrics:PopularityBias", plain=True),
         MetricRef("ndcg_at_10_sampled_100", "vertebra_recommendation.metrics:NDCGAt10Sampled100"),
         MetricRef("hr_at_10_sampled_100", "vertebra_recommendation.metrics:HRAt10Sampled100"),
     ]

@@ -46,6 +46,7 @@ def parser() -> Parser:
 def score(choice: TaskChoice, host: Host, splits: Sequence[str], file: Path | None) -> int:
     """Load the data, compute, print; return the exit code."""
     from vertebra.data.load import load_splits
+    from vertebra.report.scale import Scale
     from vertebra.report.screen import print_baselines
     from vertebra.runs.baselines import compute
     from vertebra.runs.tasks import load_metrics, load_task
@@ -70,7 +71,7 @@ def score(choice: TaskChoice, host: Host, splits: Sequence[str], file: Path | No
     document = computed.document()
     if file is not None:
         write(file, {"task": task.name, "data": data.fingerprint, "notes": notes, "baselines": document})
-    print_baselines(document, splits, notes)
+    print_baselines(document, splits, notes, scale=Scale.of(host))
     return 1 if computed.errors else 0
 
 

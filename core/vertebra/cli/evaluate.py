@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
 
     from vertebra.engine.evaluate import evaluate
     from vertebra.host.manager import create_host
+    from vertebra.report.scale import Scale
     from vertebra.report.screen import print_scores
     from vertebra.runs.folder import RunFolder
     from vertebra.runs.load import load
@@ -67,6 +68,7 @@ def main(argv: Sequence[str]) -> int:
         run.folder.read_state()["notes"],
         folder.path,
         baselines=_baselines(run.folder, found.fingerprint),
+        scale=Scale.of(host),
     )
     return 0
 

@@ -70,20 +70,22 @@ def train(overrides: Sequence[str], host: Host) -> None:
 
     from vertebra.runs.execute import train as execute
 
-    print_run(execute(composition.config, composition.folder, host).folder)
+    print_run(execute(composition.config, composition.folder, host).folder, host)
 
 
-def print_run(folder: Path) -> None:
+def print_run(folder: Path, host: Host) -> None:
     """Print the scores of a finished run, and where its report lies; of several processes only the main one does."""
     if rank() > 0:
         return
     from vertebra.report.read import read_baselines
+    from vertebra.report.scale import Scale
     from vertebra.report.screen import print_scores
     from vertebra.runs.folder import RunFolder
 
     run = RunFolder(folder)
     metrics, intervals = run.read_json("metrics.json"), run.read_json("intervals.json")
-    print_scores(metrics, intervals, run.read_state()["notes"], folder, baselines=read_baselines(run))
+    notes, baselines = run.read_state()["notes"], read_baselines(run)
+    print_scores(metrics, intervals, notes, folder, baselines=baselines, scale=Scale.of(host))
 
 
 def show(arguments: Arguments, host: Host) -> None:

@@ -52,7 +52,7 @@ def register_metrics() -> list[MetricRef]:
         MetricRef("multilabel_macro_f1", "vertebra.metrics.multilabel:MultilabelMacroF1"),
         MetricRef("subset_accuracy", "vertebra.metrics.multilabel:SubsetAccuracy"),
         MetricRef("quadratic_kappa", "vertebra.metrics.ordinal:QuadraticKappa"),
-        MetricRef("mean_absolute_error", "vertebra.metrics.ordinal:MeanAbsoluteError"),
+        MetricRef("mean_absolute_error", "vertebra.metrics.ordinal:MeanAbsoluteError", plain=True),
     ]
 
 

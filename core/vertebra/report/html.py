@@ -15,6 +15,7 @@ from vertebra.report.curves import loss_curve, score_curve
 from vertebra.report.examples import WorstErrors, worst_errors
 from vertebra.report.numbers import count, duration, magnitude, percent, span
 from vertebra.report.read import read_baselines, read_config, read_json, read_lines, read_text
+from vertebra.report.scale import Scale
 from vertebra.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -47,17 +48,19 @@ def render(run: RunFolder, host: Host, ending: Mapping[str, Any]) -> str:
     data = read_json(run, "data.json")
     evaluations = list(read_lines(run, "evaluations.jsonl"))
     better = higher_is_better(host, scores[0].metrics[0]) if scores else True
+    scale = Scale.of(host)
     template = environment().get_template("report.html.j2")
     return template.render(
         state=state,
         title=", ".join(state.get("tasks", [])) or name,
         folder=name,
         facts=facts(state, config),
+        scale=scale,
         scores=scores,
-        verdict=verdict(scores[0], better) if scores else "",
+        verdict=verdict(scores[0], better, scale) if scores else "",
         has_baselines=(run.path / "baselines.json").exists(),
         loss_curve=Markup(loss_curve(read_lines(run, "log.jsonl"), evaluations)),
-        score_curve=Markup(score_curve(evaluations, config.get("trainer", {}).get("metric"))),
+        score_curve=Markup(score_curve(evaluations, config.get("trainer", {}).get("metric"), scale)),
         figures=figure_views(read_json(run, "figures.json")),
         errors=find_errors(run, better),
         data=data,
@@ -166,7 +169,7 @@ def model_name(state: Mapping[str, Any]) -> str:
     return str(state.get("backbone", {}).get("name") or "model")
 
 
-def verdict(group: ScoreGroup, higher: bool) -> str:
+def verdict(group: ScoreGroup, higher: bool, scale: Scale) -> str:
     """Say how the model's first score stands to the best baseline's; empty without baselines."""
     metric = group.metrics[0]
     known = [one for one in group.baselines if metric in one.scores]
@@ -174,9 +177,10 @@ def verdict(group: ScoreGroup, higher: bool) -> str:
         return ""
     best = (max if higher else min)(known, key=lambda one: one.scores[metric])
     ahead = group.model.scores[metric] - best.scores[metric]
-    if percent(abs(ahead)) == percent(0):
+    distance = scale.score(metric, abs(ahead))
+    if distance == scale.score(metric, 0):
         return f"as the best baseline, {best.name}"
-    return f"{percent(abs(ahead))} {'above' if ahead > 0 else 'below'} the best baseline, {best.name}"
+    return f"{distance} {'above' if ahead > 0 else 'below'} the best baseline, {best.name}"
 
 
 def higher_is_better(host: Host, metric: str) -> bool:

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vertebra.report.numbers import percent, span
+from vertebra.report.scale import Scale
 
+PERCENT = Scale()
 Scores = Mapping[str, Mapping[str, float]]
 Intervals = Mapping[str, Mapping[str, Sequence[float]]]
 Column = tuple[Scores, Intervals]
@@ -27,6 +28,7 @@ def print_scores(
     folder: Path,
     console: Console | None = None,
     baselines: Baselines | None = None,
+    scale: Scale = PERCENT,
 ) -> None:
     """Print the scores of each split in percent with their 95 % intervals, the notes, and where the report lies.
 
@@ -35,7 +37,9 @@ def print_scores(
     console = console or Console(highlight=False)
     console.print()
     console.print(
-        scores_table(metrics, intervals, baselines or {}, console) if any(metrics.values()) else Text("No scores.")
+        scores_table(metrics, intervals, baselines or {}, console, scale)
+        if any(metrics.values())
+        else Text("No scores.")
     )
     console.print()
     print_notes(notes, console)
@@ -44,12 +48,16 @@ def print_scores(
 
 
 def print_baselines(
-    baselines: Baselines, splits: Sequence[str], notes: Sequence[str], console: Console | None = None
+    baselines: Baselines,
+    splits: Sequence[str],
+    notes: Sequence[str],
+    console: Console | None = None,
+    scale: Scale = PERCENT,
 ) -> None:
     """Print what baselines score on some splits, how each one predicts, and the notes."""
     console = console or Console(highlight=False)
     console.print()
-    console.print(baselines_table(baselines, splits, console))
+    console.print(baselines_table(baselines, splits, console, scale))
     console.print()
     for name, one in baselines.items():
         console.print(Text.assemble((name, "bold"), f": {one['summary']}"))
@@ -63,33 +71,35 @@ def print_notes(notes: Iterable[str], console: Console) -> None:
         console.print(Text.assemble(("Note: ", "bold yellow"), note))
 
 
-def scores_table(metrics: Scores, intervals: Intervals, baselines: Baselines, console: Console) -> Table:
+def scores_table(
+    metrics: Scores, intervals: Intervals, baselines: Baselines, console: Console, scale: Scale = PERCENT
+) -> Table:
     """Return the table of a run: the baselines, and the model with its intervals."""
     columns: dict[str, Column] = {name: (_only(one["scores"], metrics), {}) for name, one in baselines.items()}
-    return fitting({**columns, "model": (metrics, intervals)}, console)
+    return fitting({**columns, "model": (metrics, intervals)}, console, scale)
 
 
-def baselines_table(baselines: Baselines, splits: Sequence[str], console: Console) -> Table:
+def baselines_table(baselines: Baselines, splits: Sequence[str], console: Console, scale: Scale = PERCENT) -> Table:
     """Return the table of baselines alone, with their intervals and the seconds that they took."""
     columns = {name: (_only(one["scores"], splits), _only(one["intervals"], splits)) for name, one in baselines.items()}
-    table = fitting(columns, console)
+    table = fitting(columns, console, scale)
     table.add_row()
     table.add_row(Text("seconds"), *(Text(f"{one['seconds']:.1f}") for one in baselines.values()))
     return table
 
 
-def fitting(columns: Mapping[str, Column], console: Console) -> Table:
+def fitting(columns: Mapping[str, Column], console: Console, scale: Scale) -> Table:
     """Return the comparison in the fullest form that fits: names over several lines, then no intervals."""
     stacked = {name.replace(" ", "\n"): column for name, column in columns.items()}
     bare: dict[str, Column] = {name: (scores, {}) for name, (scores, _) in stacked.items()}
-    tables = [comparison(form) for form in (columns, stacked, bare)]
+    tables = [comparison(form, scale) for form in (columns, stacked, bare)]
     endless = console.options.update(max_width=10_000)
     return next(
         (table for table in tables if console.measure(table, options=endless).maximum <= console.width), tables[-1]
     )
 
 
-def comparison(columns: Mapping[str, Column]) -> Table:
+def comparison(columns: Mapping[str, Column], scale: Scale) -> Table:
     """Return a table with a column for each predictor, and a row for each metric of each split, test first."""
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="not bold dim"
@@ -105,10 +115,13 @@ def comparison(columns: Mapping[str, Column]) -> Table:
         names = dict.fromkeys(name for scores, _ in columns.values() for name in scores.get(split, {}))
         for number, name in enumerate(names):
             cells = [
-                _cell(scores.get(split, {}).get(name), intervals.get(split, {}).get(name))
+                _cell(scale, name, scores.get(split, {}).get(name), intervals.get(split, {}).get(name))
                 for scores, intervals in columns.values()
             ]
-            table.add_row(Text(f"  {name}"), *cells, style="bold" if number == 0 else None)
+            table.add_row(Text(f"  {scale.named(name)}"), *cells, style="bold" if number == 0 else None)
+    if note := scale.note([name for scores, _ in columns.values() for some in scores.values() for name in some]):
+        table.add_row()
+        table.add_row(Text(note, style="dim"))
     return table
 
 
@@ -116,8 +129,8 @@ def _only(by_split: Mapping[str, Any], splits: Iterable[str]) -> dict[str, Any]:
     return {split: by_split[split] for split in splits if split in by_split}
 
 
-def _cell(score: float | None, interval: Sequence[float] | None) -> Text:
+def _cell(scale: Scale, metric: str, score: float | None, interval: Sequence[float] | None) -> Text:
     if score is None:
         return Text("-")
-    shown = Text(percent(score))
-    return shown.append(f"  {span(interval)}", style="not bold dim") if interval else shown
+    shown = Text(scale.score(metric, score))
+    return shown.append(f"  {scale.span(metric, interval)}", style="not bold dim") if interval else shown

@@ -30,6 +30,7 @@ from vertebra.host.manager import Host, create_behaviour_manager, create_host
 from vertebra.metrics.metric import Metric
 from vertebra.report.html import write_report
 from vertebra.report.progress import create_progress
+from vertebra.report.scale import Scale
 from vertebra.report.trackers import create_trackers
 from vertebra.runs.baselines import compute
 from vertebra.runs.environment import describe_environment
@@ -95,7 +96,7 @@ def _run(config: RunConfig, run: RunFolder, host: Host) -> RunEnd:
             return launch(config, run)
     log = RunLog(run, config.trainer.log_every)
     trackers = create_trackers(config.trainer.trackers, run.path, to_document(config))
-    with _watched(host, [log, create_progress(), trackers]), _recorded(run, host):
+    with _watched(host, [log, create_progress(scale=Scale.of(host)), trackers]), _recorded(run, host):
         return _train(config, run, host, log)
 
 
