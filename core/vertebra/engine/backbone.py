@@ -19,8 +19,15 @@ from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.packing import PackedBatch, rounded
 from vertebra.engine.prepacked import can_prepack
 
-ROUNDED_TO = 16
-"""Tokens."""
+
+def rounded_to(n_rows: int) -> int:
+    """Return what the rows of a matrix are rounded up to a multiple of.
+
+    oneDNN makes a program for each size that it meets, and keeps up to a thousand of them: with sizes as they come that is
+    half a gigabyte in the end. Rounding costs a small batch more than a large one.
+    """
+    return 16 if n_rows < 1024 else 64
+
 
 Attention = Literal["causal", "bidirectional"]
 Packing = Literal["packed", "padded"]
@@ -130,9 +137,12 @@ def run_written_out(
     causal = (attention == "causal",) * model.config.num_hidden_layers
     if positions_P is None:
         positions_P = torch.arange(batch.n_tokens)
-    batch = rounded(batch, ROUNDED_TO)
+    n_positions = len(positions_P)
+    if missing := -n_positions % rounded_to(n_positions):
+        positions_P = torch.cat([positions_P, positions_P[-1:].expand(missing)])
+    batch = rounded(batch, rounded_to(batch.n_tokens))
     with torch.autocast("cpu", enabled=False):
-        return forward(model, batch, causal, kernels, positions_P)
+        return forward(model, batch, causal, kernels, positions_P)[:n_positions]
 
 
 def _dtype(model: PreTrainedModel) -> torch.dtype:
