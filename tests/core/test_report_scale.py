@@ -1,4 +1,4 @@
-"""Shares are written in percent, other scores as they are: on the screen, in the report, in its curves and while a run goes on."""
+"""Shares are written in percent, other scores as they are: on the screen, in the report and while a run goes on."""
 
 from __future__ import annotations
 
