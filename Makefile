@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint types contracts performance docs clean
+.PHONY: help demo test slow lint types contracts performance results docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ contracts: $(INSTALLED) ## check who imports whom
 
 performance: $(INSTALLED) ## measure what docs/performance.md shows, for an hour or two on an idle machine
 	$(BIN)/python docs/performance.py
+	$(BIN)/python docs/generate.py
+
+results: $(INSTALLED) ## make what docs/results.md shows, for many hours; what is finished under runs/results stays
+	$(BIN)/python docs/results.py
 	$(BIN)/python docs/generate.py
 
 docs: $(INSTALLED) ## write the generated parts of the documentation again

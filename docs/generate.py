@@ -9,6 +9,7 @@ import ast
 import inspect
 import json
 import re
+import sys
 import textwrap
 import types
 from collections.abc import Callable
@@ -26,6 +27,10 @@ from vertebra.host.manager import create_host
 from vertebra_speed.markdown import performance
 
 DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))  # for the module beside this one, also where this one is loaded by its path
+
+from results_page import results  # noqa: E402
+
 REGION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 BOUNDS = {Gt: ("gt", ">"), Ge: ("ge", "≥"), Lt: ("lt", "<"), Le: ("le", "≤")}
 TYPES = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null", Any: "anything"}
@@ -39,7 +44,7 @@ def main() -> None:
 
 def pages() -> list[Path]:
     """Return the pages of the documentation."""
-    return sorted(DOCS.glob("*.md"))
+    return sorted([*DOCS.glob("*.md"), *(DOCS / "tasks").glob("*.md")])
 
 
 def filled(text: str) -> str:
@@ -106,7 +111,7 @@ def described_type(hint: Any) -> str:
 
 def shown(value: Any) -> str:
     """Return a value as it is written on the command line."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value.replace("\n", "\\n") if isinstance(value, str) else json.dumps(value)
 
 
 def hooks(owner: type) -> str:
@@ -133,6 +138,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "task_settings": task_settings,
     "example": example,
     "performance": lambda: performance(DOCS / "performance"),
+    "results_full": lambda: results(DOCS / "results", "full"),
+    "results_small": lambda: results(DOCS / "results", "small"),
     "register_hooks": lambda: hooks(RegisterHooks),
     "run_hooks": lambda: hooks(RunHooks),
     "behaviour_hooks": lambda: hooks(BehaviourHooks),

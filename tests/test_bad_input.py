@@ -111,10 +111,10 @@ def check_failed(folder: Path, message: str) -> None:
     ("trian", "no command 'trian'. Did you mean 'train'?"),
     ("--verson", "no option '--verson' before the command"),
     ("task=ner", "'task=ner' is a setting", "vertebra train task=ner"),
-    ("train", "Choose a task: task=NAME. Known: ner"),
-    (("train", "gpu=cpu"), "Choose a task: task=NAME. Known: ner"),
+    ("train", "Choose a task: task=NAME. Known: ", "ner"),
+    (("train", "gpu=cpu"), "Choose a task: task=NAME. Known: ", "ner"),
     (("train", "task=nre"), "task=nre: There is no task 'nre'. Did you mean 'ner'?"),
-    (("train", "task=null"), "Known: ner"),
+    (("train", "task=null"), "Known: ", "ner"),
     (("inspect", "task=nre"), "Did you mean 'ner'?"),
     ("inspect", "Choose a task"),
 )

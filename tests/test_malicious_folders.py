@@ -483,6 +483,33 @@ def test_a_report_shows_texts_and_never_runs_them(run: Path) -> None:
     assert "<script" not in page and "<img" not in page
 
 
+BASELINE = {
+    "summary": "s",
+    "seconds": 1.0,
+    "scores": {"test": {"entity_f1": 0.5}},
+    "intervals": {"test": {"entity_f1": [0, 1]}},
+}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {"a": []},
+        {"a": {}},
+        {"a": {**BASELINE, "summary": 3}},
+        {"a": {**BASELINE, "seconds": "long"}},
+        {"a": {**BASELINE, "scores": {"test": 0.5}}},
+        {"a": {**BASELINE, "scores": {"test": {"entity_f1": SCRIPT}}}},
+        {"a": {**BASELINE, "intervals": {"test": {"entity_f1": [1]}}}},
+        {"a": {**BASELINE, "intervals": {"test": {"entity_f1": [None, 1]}}}},
+    ],
+)
+def test_baselines_that_are_none_are_refused(content: Any, run: Path, refused: Callable[..., str]) -> None:
+    RunFolder(run).write_json("baselines.json", content)
+    assert "baselines.json' does not hold the scores of baselines" in refused("evaluate", run)
+
+
 # --- a run that stopped: its checkpoints are read, too
 
 

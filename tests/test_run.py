@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import vertebra
 from vertebra.cli.main import main
 from vertebra.host.hookspecs import hookimpl
 from vertebra.host.manager import create_host
+from vertebra_ner.baselines import CRF
 
 SMALL = ["backbone.config={n_layer: 1, n_embd: 32, n_head: 2}", "gpu=cpu", "gpu.threads=1", "data.limit=60"]
 QUICK = [*SMALL, "trainer.max_steps=4", "trainer.learning_rate=1e-2"]
@@ -62,6 +64,46 @@ def test_a_run_folder_says_everything(run: Path) -> None:
     assert list((run / "tensorboard").rglob("events*"))
     assert not (run / "checkpoints").exists()
     assert not list(run.rglob("*.bin")) and not list(run.rglob("*.pkl"))
+
+
+def test_a_run_has_its_baselines_beside_its_scores(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    baselines = read(run, "baselines.json")
+    assert list(baselines) == ["most frequent tag", "known entities", "CRF"]
+    page = unescape((run / "report.html").read_text(encoding="utf-8"))
+    for name, one in baselines.items():
+        assert one["scores"].keys() == one["intervals"].keys() == {"valid", "test"}
+        assert f"{100 * one['scores']['test']['entity_f1']:.2f}" in page
+        assert name in page and one["summary"] in page
+    command("evaluate", str(run))
+    out = capsys.readouterr().out
+    assert all(f"{100 * one['scores']['valid']['token_accuracy']:.2f}" in out for one in baselines.values())
+    file = tmp_path / "other.jsonl"
+    file.write_text(json.dumps({"tokens": ["Ada", "works"], "tags": ["B-PER", "O"]}) + "\n", encoding="utf-8")
+    command("evaluate", str(run), "--file", str(file))
+    assert "CRF" not in capsys.readouterr().out  # those of other rows say nothing of these
+
+
+def test_baselines_change_nothing_and_can_be_left_out(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "without"
+    command("train", "task=ner", *QUICK, "trainer.baselines=false", f"hydra.run.dir={folder}")
+    assert not (folder / "baselines.json").exists()
+    assert read(folder, "run.json")["key"] == read(run, "run.json")["key"]
+    assert read(folder, "run.json")["weights"] == read(run, "run.json")["weights"]
+    assert "No baselines were computed for this run." in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_baseline_that_fails_is_a_note_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: CRF, rows: Any) -> list[Any]:
+        raise ImportError("No module named 'nowhere'")
+
+    monkeypatch.setattr(CRF, "predict", broken)
+    folder = tmp_path / "noted"
+    command("train", "task=ner", *QUICK, "data.cache=false", f"hydra.run.dir={folder}")
+    assert list(read(folder, "baselines.json")) == ["most frequent tag", "known entities"]
+    note = "baseline 'CRF' failed: ImportError: No module named 'nowhere'"
+    assert note in read(folder, "run.json")["notes"]
 
 
 def test_evaluate_finds_the_scores_of_the_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,7 +42,13 @@ if TYPE_CHECKING:
     from vertebra.runs.execute import train as train
     from vertebra.runs.load import load as load
     from vertebra.runs.probe import probe as probe
+    from vertebra.tasks.baseline import Baseline as Baseline
     from vertebra.tasks.features import Features as Features
+    from vertebra.tasks.generation import Generation as Generation
+    from vertebra.tasks.heads import BatchHead as BatchHead
+    from vertebra.tasks.ranking import Ranking as Ranking
+    from vertebra.tasks.sequence_classification import SequenceClassification as SequenceClassification
+    from vertebra.tasks.span_extraction import SpanExtraction as SpanExtraction
     from vertebra.tasks.task import Row as Row
     from vertebra.tasks.task import Task as Task
     from vertebra.tasks.token_classification import TokenClassification as TokenClassification
@@ -84,7 +90,13 @@ _NAMES = {
     "vertebra.runs.execute": ("train",),
     "vertebra.runs.load": ("load",),
     "vertebra.runs.probe": ("probe",),
+    "vertebra.tasks.baseline": ("Baseline",),
     "vertebra.tasks.features": ("Features",),
+    "vertebra.tasks.generation": ("Generation",),
+    "vertebra.tasks.heads": ("BatchHead",),
+    "vertebra.tasks.ranking": ("Ranking",),
+    "vertebra.tasks.span_extraction": ("SpanExtraction",),
+    "vertebra.tasks.sequence_classification": ("SequenceClassification",),
     "vertebra.tasks.task": ("Row", "Task"),
     "vertebra.tasks.token_classification": ("TokenClassification",),
 }

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vertebra.config import validate
 from vertebra.config.schema import DataConfig, Positive, Strict
-from vertebra.errors import DataError
+from vertebra.data.options import reader_options
 
 Sentence = dict[str, list[str]]
 
@@ -77,10 +76,7 @@ class SampleOptions(Strict):
 
 def read(config: DataConfig) -> dict[str, list[dict[str, Any]]]:
     """Return the sentences of train, valid and test, the same ones for the same options."""
-    errors: list[str] = []
-    options = validate.read(SampleOptions, config.options, "data.options", errors)
-    if options is None:
-        raise DataError("\n".join(errors))
+    options = reader_options(SampleOptions, config)
     rng = random.Random(options.seed)
     stems = _stems(rng, 2000)
     seen, held_out = stems[:1000], {"valid": stems[1000:1500], "test": stems[1500:]}

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 from vertebra.data.tags import Scheme, detect_scheme, to_iob2
 from vertebra.errors import DataError
 from vertebra.report.figures import Figure, Table
+from vertebra.report.labels import report_table
+from vertebra.tasks.baseline import Baseline
 from vertebra.tasks.task import Row
-from vertebra.tasks.token_classification import TokenClassification, report_table
+from vertebra.tasks.token_classification import TokenClassification
 from vertebra_ner.entities import annotate
 
 
@@ -57,6 +59,12 @@ class NER(TokenClassification):
     def reference(self, row: Row) -> dict[str, Any]:
         """Return the tags and entities of a row."""
         return annotate(row, self.tags(row))
+
+    def baselines(self) -> Sequence[Baseline]:
+        """Return the family's baseline, the lookup of known entities, and a conditional random field."""
+        from vertebra_ner.baselines import CRF, KnownEntities
+
+        return [*super().baselines(), KnownEntities(self), CRF(self)]
 
     def figures(self, predictions: Sequence[Any], references: Sequence[Any]) -> list[Figure]:
         """Return the strict scores of each type of entity, and the family's figures over single tags."""

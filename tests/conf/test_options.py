@@ -26,7 +26,8 @@ def name(option: Option) -> str:
 def given(option: Option, folder: Path) -> dict[str, str]:
     """Return what an option leaves to the user, as groups of settings."""
     needs = option.group in ("data", "backbone") and "path" not in option.read()
-    made = option.read().get("format", "") not in ("columns", "csv", "tsv", "json", "parquet", "hub", "")
+    form = option.read().get("format", "auto")
+    made = form != "auto" and not getattr(HOST.get("reader", form), "reads_path", True)
     return {"path": str(folder)} if needs and not made and option.name != "nano" else {}
 
 

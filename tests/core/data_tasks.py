@@ -24,7 +24,7 @@ def shared(place: str) -> str:
 
 
 class _Headless(Task):
-    metrics = ("accuracy",)
+    metrics = ("topic_accuracy",)
 
     def build_head(self, width: int) -> nn.Module:
         return nn.Linear(width, 2)

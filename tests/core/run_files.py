@@ -73,6 +73,7 @@ def make_run_folder(folder: Path, labels: tuple[str, ...] = LABELS) -> Path:
             for split, scores in SCORES.items()
         },
     )
+    write_json(folder / "baselines.json", {name: make_baseline(*about) for name, about in BASELINES.items()})
     write_json(folder / "figures.json", {split: make_figures(labels, generator) for split in ("valid", "test")})
     write_json(folder / "data.json", DATA)
     write_lines(folder / "log.jsonl", log)
@@ -88,6 +89,15 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+
+
+def make_baseline(summary: str, seconds: float, *scores: float) -> dict[str, Any]:
+    splits = {split: dict(zip(METRICS, scores, strict=True)) for split in ("valid", "test")}
+    intervals = {
+        split: {name: [score - 0.015, min(1, score + 0.014)] for name, score in some.items()}
+        for split, some in splits.items()
+    }
+    return {"summary": summary, "seconds": seconds, "scores": splits, "intervals": intervals}
 
 
 def make_curves(generator: random.Random) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -153,6 +163,11 @@ def make_predictions(generator: random.Random) -> list[dict[str, Any]]:
 
 METRICS = ("entity_f1", "entity_precision", "entity_recall", "token_macro_f1")
 SCORES = {"valid": (0.6413, 0.6622, 0.6217, 0.9281), "test": (0.6291, 0.6508, 0.6088, 0.9203)}
+BASELINES = {
+    "most frequent tag": ("each word gets its most frequent label", 0.4, 0.5437, 0.5856, 0.5074, 0.9106),
+    "known entities": ("the longest phrases that are entities in training", 0.4, 0.5961, 0.7191, 0.5090, 0.8960),
+    "CRF": ("a conditional random field over words and shapes", 19.5, 0.8285, 0.8360, 0.8212, 0.9630),
+}
 ENVIRONMENT = {
     "python": "3.11.2",
     "torch": "2.13.0+cpu",

@@ -61,5 +61,8 @@ def test_commands_tasks_options_and_settings_are_offered() -> None:
     assert flags == ["--multirun"]
 
 
-def test_what_cannot_be_completed_offers_nothing_and_says_nothing() -> None:
+def test_what_cannot_be_completed_offers_nothing_and_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a folder `runs` would be offered
     assert offered("vertebra evaluate ru", "vertebra train x(= trai", "vertebra train task=nope task.") == [[], [], []]

@@ -149,8 +149,8 @@ def test_every_mistake_of_the_line_is_listed_at_once(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        ([], "Choose a task: task=NAME. Known: ner"),
-        (["data=ner/conll"], "Choose a task: task=NAME. Known: ner"),
+        ([], "Choose a task: task=NAME. Known: "),
+        (["data=ner/conll"], "Choose a task: task=NAME. Known: "),
         (["task=nre"], "task=nre: There is no task 'nre'. Did you mean 'ner'?"),
         (["task=nre", "data=ner/conll"], "task=nre: There is no task 'nre'. Did you mean 'ner'?"),
         (["task=ner", "data=ner/conl", "data.path=/"], "data=ner/conl: There is no option 'ner/conl'. Did you mean"),
@@ -158,7 +158,10 @@ def test_every_mistake_of_the_line_is_listed_at_once(tmp_path: Path, monkeypatch
             ["task=ner", "data=nre/sample"],
             "data=nre/sample: There is no option 'nre/sample'. Did you mean 'ner/sample'?",
         ),
-        (["task=ner", "experiment=nope"], "experiment=nope: There is no option 'nope'. Known: bidirectional."),
+        (
+            ["task=ner", "experiment=nope"],
+            "experiment=nope: There is no option 'nope'. Known: bidirectional, pretrain.",
+        ),
         (["task=ner", "adapter=lora"], "adapter=lora: There is no option 'lora'. Known: none."),
         (["task=ner", "~trainer.nope"], "trainer.nope: there is no such setting."),
         (["task=ner", "seed=${nope}"], "seed: Interpolation key 'nope' not found"),
@@ -172,7 +175,7 @@ def test_every_mistake_of_the_line_is_listed_at_once(tmp_path: Path, monkeypatch
         (["task=ner", "backbone.path.x=3"], 'backbone.path={"x": 3}: must be a valid string.'),
         (["task=ner", "trainer=3"], "trainer=3: There is no option '3'. Known: default, quick."),
         (["task=ner", "trainer=true"], "trainer=true: There is no option 'true'. Known: default, quick."),
-        (["task=3"], "task=3: There is no task '3'. Known: ner"),
+        (["task=3"], "task=3: There is no task '3'. Known: "),
     ],
 )
 def test_what_hydra_refuses_is_one_line_too(overrides: list[str], line: str) -> None:

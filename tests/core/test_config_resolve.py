@@ -74,7 +74,7 @@ def test_what_is_left_out_takes_its_default() -> None:
         ("data__limit", 0, "data.limit=0: must be greater than 0."),
         ("data__columns", {"tokens": 1.5}, "data.columns.tokens=1.5: must be a valid string or a valid integer."),
         ("data__path", 3, "data.path=3: must be a valid string."),
-        ("data__splits", {"test": None}, "data.splits.test=null: must be a valid string."),
+        ("data__splits", {"test": None}, "data.splits.test=null: must be a valid string or a valid array."),
         ("task__dropout", "a lot", 'task.dropout="a lot": must be a valid number.'),
         ("backbone", "nano", 'backbone must hold settings, as in backbone.NAME=VALUE; got "nano".'),
         ("trainer", None, "trainer must hold settings, as in trainer.NAME=VALUE; got null."),
@@ -247,9 +247,9 @@ def test_python_takes_dataclasses_and_lists_every_error() -> None:
     )
     assert (config.tasks[0].data.limit, config.backbone.init, config.trainer.epochs) == (3, "random", 2)
     with pytest.raises(ConfigError) as caught:
-        configure(HOST, task="ner", data="qa/squad", backbone="gpt9", trainer={"epoch": 1}, gpu={"option": "tpu"})
+        configure(HOST, task="ner", data="pos/corpus", backbone="gpt9", trainer={"epoch": 1}, gpu={"option": "tpu"})
     text = str(caught.value)
-    for part in ("data=qa/squad: There is no option", "Did you mean 'gpt2'?", "trainer.epoch:", "gpu=tpu:"):
+    for part in ("data=pos/corpus: There is no option", "Did you mean 'gpt2'?", "trainer.epoch:", "gpu=tpu:"):
         assert part in text
 
 

@@ -70,7 +70,8 @@ def test_windows_lose_no_target(tokenizer: Any) -> None:
 def test_a_window_without_positions_is_left_out(tokenizer: Any) -> None:
     class LastWord(Words):
         def encode(self, row: Row, tokenizer: Any) -> Features:
-            return Features(super().encode(row, tokenizer).input_ids, target=1)
+            ids = super().encode(row, tokenizer).input_ids
+            return Features(ids, target=1, positions=[len(ids) - 1])
 
     encoded = encode_split(LastWord(), word_rows(40), tokenizer, context=16)
     (only,) = encoded.features

@@ -181,6 +181,13 @@ def test_rotation_that_depends_on_the_longest_sequence_is_not_packed() -> None:
     assert packing == "padded" and "'dynamic'" in note
 
 
+def test_layers_of_an_unknown_kind_are_not_packed() -> None:
+    model = AutoModel.from_config(tiny.config("qwen3"))
+    model.config.layer_types = ["full_attention", "chunked_attention"]
+    packing, (note,) = choose_packing(model, BackboneConfig(), "causal")
+    assert packing == "padded" and "'chunked_attention'" in note
+
+
 @pytest.mark.parametrize("family", ["gptj", "gpt_neo", "bloom"])
 def test_a_family_that_cannot_look_ahead_is_refused(family: str) -> None:
     with pytest.raises(BackboneError, match="cannot attend in both directions"):

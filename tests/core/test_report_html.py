@@ -123,6 +123,42 @@ def test_every_section_of_a_finished_run_is_there(folder: Path) -> None:
         assert expected in page.text, expected
 
 
+def test_baselines_stand_above_the_model(folder: Path) -> None:
+    _, page = report(folder)
+    scores = page.text[page.text.index("Scores") : page.text.index("Learning curves")]
+    table = scores[scores.index("entity_recall") :]
+    assert table.index("most frequent tag") < table.index("CRF") < table.index("nano")
+    assert "19.94 below the best baseline, CRF" in scores
+    assert "CRF: a conditional random field" in scores
+    for score in ("59.61", "58.1–61.0", "82.85", "62.91"):
+        assert score in scores
+
+
+@pytest.mark.parametrize(("score", "said"), [(0.9, "7.15 above"), (0.82851, "as")])
+def test_the_model_is_told_from_the_best_baseline(folder: Path, score: float, said: str) -> None:
+    write_json(folder / "metrics.json", {"test": {"entity_f1": score}})
+    assert f"{said} the best baseline, CRF" in report(folder)[1].text
+
+
+def test_where_less_is_better_the_best_baseline_is_the_lowest(folder: Path) -> None:
+    write_json(folder / "metrics.json", {"test": {"error": 0.3}})
+    one = {"summary": "", "seconds": 1.0, "intervals": {}}
+    baselines = {name: {**one, "scores": {"test": {"error": value}}} for name, value in (("a", 0.5), ("b", 0.4))}
+    write_json(folder / "baselines.json", baselines)
+    _, page = report(folder, MetricRef("error", f"{__name__}:Error"))
+    assert "10.00 below the best baseline, b" in page.text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("{}", "There is no baseline to compare with."), (None, "No baselines were computed")]
+)
+def test_a_page_without_baselines_says_so(folder: Path, content: str | None, said: str) -> None:
+    (folder / "baselines.json").unlink()
+    if content is not None:
+        (folder / "baselines.json").write_text(content)
+    assert said in report(folder)[1].text
+
+
 def test_the_page_is_well_formed_and_its_ids_are_unique(folder: Path) -> None:
     _, page = report(folder)
     assert page.unbalanced == []
@@ -152,6 +188,8 @@ def test_what_users_wrote_is_escaped_and_chinese_is_as_it_is(folder: Path) -> No
     state |= {"tasks": [attack], "notes": [attack], "key": '"><script>'}
     write_json(folder / "run.json", state)
     write_json(folder / "metrics.json", {"test": {attack: 0.5}})
+    baseline = {"summary": attack, "seconds": 1.0, "scores": {"test": {attack: 0.5}}, "intervals": {}}
+    write_json(folder / "baselines.json", {attack: baseline})
     table = {"kind": "table", "title": attack, "columns": [attack], "rows": [[attack]], "note": attack}
     matrix = {"kind": "confusion", "title": attack, "labels": [attack, '" onclick="x'], "counts": [[1, 2], [3, 4]]}
     write_json(folder / "figures.json", {"test": [table, matrix]})
@@ -186,6 +224,7 @@ def test_a_path_and_a_run_folder_give_the_same_page(folder: Path) -> None:
         ("environment.json", None),
         ("metrics.json", None),
         ("intervals.json", None),
+        ("baselines.json", None),
         ("log.jsonl", None),
         ("evaluations.jsonl", None),
         ("predictions.jsonl", "errors"),

@@ -14,25 +14,63 @@ METRICS = {"valid": {"entity_f1": 0.6413, "precision": 0.7}, "test": {"entity_f1
 INTERVALS = {"test": {"entity_f1": [0.615, 0.6425]}, "valid": {"entity_f1": [0.627, 0.655]}}
 
 
-def shown(metrics: dict, folder: Path, *, notes: tuple[str, ...] = (), terminal: bool = False, width: int = 80) -> str:
+BASELINES = {
+    name: {
+        "summary": "a summary",
+        "seconds": 0.1,
+        "scores": {"test": {"entity_f1": score}, "valid": {"entity_f1": 0.5}},
+    }
+    for name, score in (("most frequent tag", 0.4321), ("known entities", 0.5961), ("CRF", 0.8301))
+}
+
+
+def shown(
+    metrics: dict,
+    folder: Path,
+    *,
+    notes: tuple[str, ...] = (),
+    terminal: bool = False,
+    width: int = 80,
+    baselines: dict | None = None,
+) -> str:
     stream = io.StringIO()
     colours = "standard" if terminal else "auto"
     console = Console(file=stream, width=width, force_terminal=terminal, color_system=colours, highlight=False)
-    print_scores(metrics, INTERVALS, notes, folder, console)
+    print_scores(metrics, INTERVALS, notes, folder, console, baselines)
     return stream.getvalue()
 
 
+def rows(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines() if line.strip()]
+
+
 def test_scores_stand_in_percent_with_their_intervals_test_first(tmp_path: Path) -> None:
-    text = shown(METRICS, tmp_path)
-    head = next(line for line in text.splitlines() if "percent" in line)
-    assert head.index("test") < head.index("valid")
-    row = next(line for line in text.splitlines() if line.startswith("entity_f1"))
-    assert row.split() == ["entity_f1", "62.91", "61.5–64.2", "64.13", "62.7–65.5"]
-    assert next(line for line in text.splitlines() if line.startswith("precision")).split() == [
-        "precision",
-        "-",
-        "70.00",
+    head, _, *table, _ = rows(shown(METRICS, tmp_path))
+    assert head == ["percent", "model"]
+    assert table == [
+        ["test"],
+        ["entity_f1", "62.91", "61.5–64.2"],
+        ["token_macro_f1", "92.00"],
+        ["valid"],
+        ["entity_f1", "64.13", "62.7–65.5"],
+        ["precision", "70.00"],
     ]
+
+
+def test_baselines_stand_beside_the_model(tmp_path: Path) -> None:
+    text = shown(METRICS, Path("runs/x"), baselines=BASELINES)
+    head, _, *table, _ = rows(text)
+    assert head == ["percent", "most", "frequent", "tag", "known", "entities", "CRF", "model"]
+    assert table[1] == ["entity_f1", "43.21", "59.61", "83.01", "62.91", "61.5–64.2"]
+    assert table[2] == ["token_macro_f1", "-", "-", "-", "92.00"]
+    *above, _ = text.splitlines()  # the last line is a path
+    assert max(map(len, above)) <= 80
+    assert "valid" not in shown({"test": METRICS["test"]}, tmp_path, baselines=BASELINES)
+
+
+def test_in_a_narrow_window_intervals_go_and_scores_stay(tmp_path: Path) -> None:
+    text = shown(METRICS, tmp_path, baselines=BASELINES, width=50)
+    assert ["entity_f1", "43.21", "59.61", "83.01", "62.91"] in rows(text)
 
 
 def test_it_fits_eighty_columns_and_has_no_colour_codes_in_a_file(tmp_path: Path) -> None:

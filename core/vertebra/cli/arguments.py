@@ -65,15 +65,18 @@ def quoted(overrides: Sequence[str], host: Host, *, multirun: bool = False) -> l
     return [_quoted(override, texts, multirun) for override in overrides]
 
 
-def text_settings(host: Host, tasks: Sequence[str]) -> set[str]:
-    """Return the settings that hold texts, as `data.path`; `data.splits.` stands for every key below."""
-    found = set(HYDRA_TEXTS)
+def text_settings(host: Host, tasks: Sequence[str]) -> dict[str, bool]:
+    """Return the settings that hold texts, as `data.path`, and whether they take a list of texts, too.
+
+    `data.splits.` stands for every key below.
+    """
+    found = dict.fromkeys(HYDRA_TEXTS, False)
     for group, owner in [*GROUPS.items(), *(("task", owner) for owner in _task_configs(host, tasks))]:
-        for name, kind in get_type_hints(owner).items():
+        for name, hint in get_type_hints(owner).items():
+            below = "." if get_origin(hint) is dict else ""
+            kind = get_args(hint)[1] if below else hint
             if _is_text(kind):
-                found.add(f"{group}.{name}")
-            elif get_origin(kind) is dict and _is_text(get_args(kind)[1]):
-                found.add(f"{group}.{name}.")
+                found[f"{group}.{name}{below}"] = tuple[str, ...] in get_args(kind)
     return found
 
 
@@ -88,17 +91,19 @@ def _task_configs(host: Host, tasks: Sequence[str]) -> Iterator[type]:
 
 
 def _is_text(kind: Any) -> bool:
-    return kind is str or (get_args(kind) != () and set(get_args(kind)) == {str, NoneType})
+    return kind is str or (str in get_args(kind) and set(get_args(kind)) <= {str, NoneType, tuple[str, ...]})
 
 
-def _quoted(override: str, texts: set[str], multirun: bool) -> str:
+def _quoted(override: str, texts: dict[str, bool], multirun: bool) -> str:
     key, equals, value = override.partition("=")
     name = key.lstrip("+~")
     if not equals or not value or (multirun and _is_sweep_function(value)):
         return override
-    is_text = name in texts or f"{name.rpartition('.')[0]}." in texts
+    takes_list = texts.get(name, texts.get(f"{name.rpartition('.')[0]}."))
     pieces = _split(value) if multirun else [value]
-    return f"{key}={','.join(_as_text(piece) if is_text else _as_readable(piece) for piece in pieces)}"
+    is_text = [takes_list is not None and not (takes_list and piece.startswith("[")) for piece in pieces]
+    written = [_as_text(piece) if text else _as_readable(piece) for piece, text in zip(pieces, is_text, strict=True)]
+    return f"{key}={','.join(written)}"
 
 
 def _as_text(value: str) -> str:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vertebra.cli.parser import Parser
 from vertebra.data.files import require_file, require_place
 from vertebra.errors import DataError, RunError
 
-FILE_FORMATS = ("columns", "csv", "tsv", "json", "parquet")
-
 if TYPE_CHECKING:
     from vertebra.config.schema import DataConfig
     from vertebra.host.manager import Host
+    from vertebra.runs.folder import RunFolder
     from vertebra.runs.load import LoadedRun
-    from vertebra.tasks.task import Row
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
 
     from vertebra.engine.evaluate import evaluate
     from vertebra.host.manager import create_host
+    from vertebra.report.scale import Scale
     from vertebra.report.screen import print_scores
     from vertebra.runs.folder import RunFolder
     from vertebra.runs.load import load
@@ -48,11 +47,16 @@ def main(argv: Sequence[str]) -> int:
     host = create_host()
     run = load(arguments.run, device=arguments.device, host=host)
     metrics = load_metrics(run.task, host)
-    splits = _rows(run, arguments, host)
-    evaluations = []
-    for split, rows in splits.items():
-        features = run.encode(rows, f"encoding {split}")
-        evaluations.append(evaluate(run.model, run.task, split, rows, features, metrics, run.devices))
+    data, wanted = _data(run, arguments, host)
+    found, features_of = run.read(data, host)
+    splits = {name: found.rows[split] for split, name in wanted.items() if split in found.rows}
+    if not splits:
+        raise DataError(f"The data has no split {' or '.join(wanted)}; it has {', '.join(found.rows)}.")
+    evaluations = [
+        evaluate(run.model, run.task, name, found.rows[split], features_of(split), metrics, run.devices)
+        for split, name in wanted.items()
+        if split in found.rows
+    ]
     folder = run.folder
     if arguments.output is not None:
         folder = RunFolder(arguments.output)
@@ -63,6 +67,8 @@ def main(argv: Sequence[str]) -> int:
         {one.split: intervals(metrics, one) for one in evaluations},
         run.folder.read_state()["notes"],
         folder.path,
+        baselines=_baselines(run.folder, found.fingerprint),
+        scale=Scale.of(host),
     )
     return 0
 
@@ -75,24 +81,25 @@ def refuse_output(output: Path, run: str) -> None:
     require_place(output, folder=True)
 
 
-def _rows(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> dict[str, list[Row]]:
-    """Return the rows to evaluate, by split."""
-    from dataclasses import replace
+def _baselines(run: RunFolder, fingerprint: str) -> dict[str, Any]:
+    """Return what the baselines of the run score, where it is the run's own data that is evaluated."""
+    from vertebra.report.read import read_baselines, read_json
 
-    from vertebra.data.load import load_splits
+    own = read_json(run, "data.json").get("fingerprint") == fingerprint
+    return read_baselines(run) if own else {}
+
+
+def _data(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> tuple[DataConfig, dict[str, str]]:
+    """Return where the rows to evaluate are, and which of their splits are evaluated under which name."""
+    from dataclasses import replace
 
     data: DataConfig = run.config.tasks[0].data
     other = arguments.file or arguments.data
     if other is not None:
         # A reader that makes its own rows, or asks the Hub, does not read files.
-        form = data.format if data.format in FILE_FORMATS else "auto"
+        reads_files = data.format == "auto" or getattr(host.get("reader", data.format), "reads_path", True)
+        form = data.format if reads_files and data.format != "hub" else "auto"
         data = replace(data, path=str(other), format=form, splits={}, limit=None)
-    if arguments.file is not None:
-        whole = replace(data, valid_fraction=0.0, test_fraction=0.0)
-        return {"test": load_splits(whole, run.task, host).rows["train"]}
-    found = load_splits(data, run.task, host, for_training=False).rows
-    wanted = arguments.split or ["valid", "test"]
-    rows = {split: found[split] for split in wanted if split in found}
-    if not rows:
-        raise DataError(f"The data has no split {' or '.join(wanted)}; it has {', '.join(found)}.")
-    return rows
+    if arguments.file is not None:  # a single file is read as the training split
+        return replace(data, valid_fraction=0.0, test_fraction=0.0), {"train": "test"}
+    return data, {split: split for split in arguments.split or ["valid", "test"]}

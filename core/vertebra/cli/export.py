@@ -21,12 +21,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("output", metavar="FOLDER", type=Path, help="a new folder")
     arguments = parser.parse_args(list(argv))
 
+    from vertebra.config.document import from_document
     from vertebra.engine.checkpoints import is_whole
+    from vertebra.host.manager import create_host
     from vertebra.runs.folder import RunFolder
     from vertebra.runs.load import saved_attention
+    from vertebra.runs.tasks import load_task
 
     run = RunFolder.open(arguments.run)
     attention = saved_attention(run)
+    host = create_host()
+    writes = load_task(from_document(run.read_config(), host).tasks[0], host).needs_language_model
     output: Path = arguments.output
     if output.exists():
         raise RunError(f"'{output}' exists already; choose a new folder.")
@@ -39,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         shutil.rmtree(output, ignore_errors=True)
         raise RunError(f"Cannot write '{output}': {error.strerror or error}.") from error
-    print(f"Exported to {output}. In Python: AutoModel.from_pretrained({str(output)!r})")
+    kind = "AutoModelForCausalLM" if writes else "AutoModel"
+    print(f"Exported to {output}. In Python: {kind}.from_pretrained({str(output)!r})")
     if attention == "bidirectional":
         print("It was trained to attend in both directions: call it as model(..., is_causal=False).")
     return 0

@@ -16,8 +16,11 @@ from vertebra.cli.parser import Parser
 from vertebra.host.manager import Host, create_host
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from vertebra.config.schema import BackboneConfig, TaskChoice
     from vertebra.data.survey import SplitSurvey
+    from vertebra.tasks.corpus_task import CorpusTask
 
 WIDTH = 100
 MOST_LABELS = 20
@@ -65,12 +68,16 @@ def inspect(choice: TaskChoice, backbone: BackboneConfig, host: Host, console: C
     from vertebra.data.survey import shown_tokens, survey_split
     from vertebra.engine.loading import context_length, find_source, load_model_config, load_tokenizer
     from vertebra.runs.tasks import load_task
+    from vertebra.tasks.corpus_task import CorpusTask
 
     task = load_task(choice, host)
-    splits = load_splits(choice.data, task, host)
-    task.fit(splits.rows["train"])
     tokenizer = load_tokenizer(backbone, host)
     context = context_length(backbone, load_model_config(backbone, find_source(backbone, host)))
+    if isinstance(task, CorpusTask):
+        inspect_corpora(task, choice, tokenizer, context, host, console, n_rows)
+        return
+    splits = load_splits(choice.data, task, host)
+    task.fit(splits.rows["train"])
     policy = task.too_long if choice.data.too_long == "auto" else choice.data.too_long
     surveys = {
         split: survey_split(task, rows, tokenizer, context, policy, f"reading {split}")
@@ -86,6 +93,39 @@ def inspect(choice: TaskChoice, backbone: BackboneConfig, host: Host, console: C
     if any(survey.labels for survey in surveys.values()):
         print_table(labels_table(surveys), console)
     print_duplicates(surveys, console)
+    for note in splits.notes:
+        console.print(Text.assemble(("Note: ", "bold yellow"), note))
+
+
+def inspect_corpora(
+    task: CorpusTask,
+    choice: TaskChoice,
+    tokenizer: PreTrainedTokenizerBase,
+    context: int,
+    host: Host,
+    console: Console,
+    n_rows: int,
+) -> None:
+    """Print the size of each split of a corpus, and the first windows."""
+    from vertebra.data.windows import WindowRows
+    from vertebra.report.numbers import count
+    from vertebra.runs.corpora import read_corpora
+
+    splits, encoded = read_corpora(task, choice.data, tokenizer, context, host)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="not bold dim")
+    for name in ("split", "windows", "documents", "tokens", "bytes a token"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for split, rows in splits.rows.items():
+        assert isinstance(rows, WindowRows)
+        corpus, tokens = rows.windows.corpus, rows.windows.n_tokens
+        per_token = f"{corpus.n_bytes / len(corpus):.2f}"
+        table.add_row(split, count(len(rows)), count(rows.windows.n_documents), count(tokens), per_token)
+    console.print(Text.assemble((f"{task.name}", "bold"), f"  {choice.data.path or choice.data.format}"))
+    for pieces in (encoded["train"].examples or [])[: max(0, n_rows)]:
+        for one in pieces[:1]:
+            print_sequence(f"train-{one.example + 1}", task.describe({}, one, tokenizer), console)
+    console.print()
+    console.print(table)
     for note in splits.notes:
         console.print(Text.assemble(("Note: ", "bold yellow"), note))
 

@@ -23,7 +23,9 @@ def main(argv: Sequence[str]) -> int:
         )
 
     from vertebra.cli.train import print_run
+    from vertebra.host.manager import create_host
     from vertebra.runs.execute import resume
 
-    print_run(resume(arguments.run).folder)
+    host = create_host()
+    print_run(resume(arguments.run, host).folder, host)
     return 0

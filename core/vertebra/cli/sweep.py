@@ -55,7 +55,7 @@ def sweep(overrides: Sequence[str], host: Host) -> int:
             failed = True
         else:
             failed = False
-    print_results(folder, jobs)
+    print_results(folder, jobs, host)
     return 2 if failed else 0
 
 
@@ -128,25 +128,26 @@ def run_job(composed: DictConfig) -> float | None:
         print(f"vertebra: run {node.job.num} failed: {error}", file=sys.stderr, flush=True)
         raise
     valid = scores.get("valid") or {}
-    return valid.get(config.trainer.metric) if config.trainer.metric else next(iter(valid.values()), None)
+    # The loss, which may be what chooses checkpoints, is no score.
+    return valid.get(config.trainer.metric or "", next(iter(valid.values()), None))
 
 
-def print_results(folder: Path, jobs: Sequence[Job]) -> None:
+def print_results(folder: Path, jobs: Sequence[Job], host: Host) -> None:
     """Print a line for each run: its changes, how it ended, and its first score on each split."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table("run", "changes", "status", "score", "valid", "test", box=None, pad_edge=False)
     for job in jobs:
-        table.add_row(str(job.folder), job.changes, *_outcome(folder / job.folder))
+        table.add_row(str(job.folder), job.changes, *_outcome(folder / job.folder, host))
     if jobs:
         print()
         Console(highlight=False).print(table)
 
 
-def _outcome(folder: Path) -> tuple[str, str, str, str]:
+def _outcome(folder: Path, host: Host) -> tuple[str, str, str, str]:
     """Return how a run ended, the name of its first score, and that score on validation and test."""
-    from vertebra.report.numbers import percent
+    from vertebra.report.scale import Scale
     from vertebra.runs.folder import RunFolder
 
     run = RunFolder(folder)
@@ -155,8 +156,11 @@ def _outcome(folder: Path) -> tuple[str, str, str, str]:
         scores = run.read_json("metrics.json") if status == "finished" else {}
     except RunError:
         return "not started", "", "", ""
+    scale = Scale.of(host)
     name = next((name for split in scores.values() for name in split), "")
-    valid, test = (percent(scores[split][name]) if name in scores.get(split, {}) else "" for split in ("valid", "test"))
+    valid, test = (
+        scale.score(name, scores[split][name]) if name in scores.get(split, {}) else "" for split in ("valid", "test")
+    )
     return status, name, valid, test
 
 

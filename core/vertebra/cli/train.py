@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Any
 
 from vertebra.cli.arguments import Arguments, parse
@@ -69,18 +70,22 @@ def train(overrides: Sequence[str], host: Host) -> None:
 
     from vertebra.runs.execute import train as execute
 
-    print_run(execute(composition.config, composition.folder, host).folder)
+    print_run(execute(composition.config, composition.folder, host).folder, host)
 
 
-def print_run(folder: Path) -> None:
+def print_run(folder: Path, host: Host) -> None:
     """Print the scores of a finished run, and where its report lies; of several processes only the main one does."""
     if rank() > 0:
         return
+    from vertebra.report.read import read_baselines
+    from vertebra.report.scale import Scale
     from vertebra.report.screen import print_scores
     from vertebra.runs.folder import RunFolder
 
     run = RunFolder(folder)
-    print_scores(run.read_json("metrics.json"), run.read_json("intervals.json"), run.read_state()["notes"], folder)
+    metrics, intervals = run.read_json("metrics.json"), run.read_json("intervals.json")
+    notes, baselines = run.read_state()["notes"], read_baselines(run)
+    print_scores(metrics, intervals, notes, folder, baselines=baselines, scale=Scale.of(host))
 
 
 def show(arguments: Arguments, host: Host) -> None:
@@ -107,5 +112,6 @@ def help_text(host: Host) -> str:
     tasks = host.names("task")
     groups: dict[str, Any] = {"task": tasks, **find_options(host)}
     width = max(len(group) for group in groups)
+    wrap = TextWrapper(120, subsequent_indent=" " * (width + 4), break_long_words=False, break_on_hyphens=False)
     lines = [f"  {group:{width}}  {', '.join(sorted(options))}" for group, options in groups.items() if options]
-    return HELP.format(groups="\n".join(lines), task=tasks[0] if tasks else "TASK")
+    return HELP.format(groups="\n".join(map(wrap.fill, lines)), task=tasks[0] if tasks else "TASK")

@@ -20,7 +20,6 @@ REGISTERED = {
     "adapter.name": "adapter",
     "trainer.optimizer": "optimizer",
     "trainer.schedule": "schedule",
-    "trainer.metric": "metric",
     "trainer.behaviours": "behaviour",
 }
 """The settings that name something registered, and its kind."""
@@ -80,6 +79,7 @@ def _wrong_names(document: Mapping[str, Any], host: Host) -> Iterator[str]:
         "data.encoding": check_encoding,
         "backbone.path": partial(check_path, "backbone.path"),
         **{place: partial(host.get, kind) for place, kind in REGISTERED.items()},
+        "trainer.metric": lambda name: name == "loss" or host.get("metric", name),
         "trainer.trackers": lambda name: check_trackers([name]),
     }
     for place, check in checks.items():

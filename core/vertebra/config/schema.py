@@ -35,18 +35,24 @@ class DataConfig(Strict):
     """auto, hub, columns, csv, tsv, json, parquet, or the name of a registered reader."""
     columns: dict[str, str | int] = field(default_factory=dict)
     """The data's column behind each column of the task: a name, or a number for files without names (-1 is the last)."""
-    splits: dict[str, str] = field(default_factory=dict)
-    """The file or the data set's split behind train, valid and test; found by name where not given."""
+    group_by: str | None = None
+    """Rows with the same value in this column of the data become one: columns that hold lists gather their values."""
+    splits: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
+    """The file or the data set's split behind train, valid and test, or a list of files; found by name where not given."""
     valid_fraction: Fraction = 0.1
     """The share of the training rows that becomes the validation split where the data has none."""
     test_fraction: Fraction = 0.1
     """The share of the training rows that becomes the test split where the data has none; 0 for no test split."""
     split_seed: int = 0
     """The seed of that cut."""
+    split_by: str | None = None
+    """That cut never parts rows with the same value in this column of the task, such as questions on one text."""
     limit: Positive | None = None
     """At most this many rows of each split, the first ones."""
     too_long: Literal["auto", "window", "truncate", "error"] = "auto"
     """What happens to a text over the backbone's context; auto: as the task's family prefers."""
+    bad_rows: Literal["error", "skip"] = "error"
+    """What happens to rows that the task cannot use; those that are skipped are counted in the report."""
     encoding: str = "utf-8"
     """The encoding of text files."""
     separator: str | None = None
@@ -149,13 +155,15 @@ class TrainerConfig(Strict):
     patience: Positive | None = None
     """Stop after this many evaluations without a better score."""
     metric: str | None = None
-    """The validation score that picks the best checkpoint; by default the task's first metric."""
+    """The validation score that picks the best checkpoint, or `loss`; by default the task's first metric."""
     keep_checkpoints: Positive = 2
     """How many of the latest checkpoints stay on disk, beside the best one."""
     log_every: Positive = 10
     """Write the loss every so many steps."""
     behaviours: tuple[str, ...] = ()
     """Registered behaviours that change the training step."""
+    baselines: bool = True
+    """Compute what the task's baselines score, to stand above the run's own scores; it changes no result."""
     trackers: tuple[str, ...] = ("tensorboard",)
     """Where scores go besides the run folder: tensorboard, wandb, mlflow."""
 

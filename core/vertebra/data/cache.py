@@ -32,9 +32,11 @@ _AS_JSON, _AS_NUMBER, _AS_LIST = 0, 1, 2
 class Encoded:
     """The features of a split."""
 
-    features: list[Features]
+    features: Sequence[Features]
     too_long: int
     """How many rows were over the context."""
+    examples: Sequence[Sequence[Features]] | None = None
+    """The features of each row, where they are made when they are asked for."""
 
 
 class FeatureCache:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import inspect
 import json
 import sys
-import uuid
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from vertebra import __version__
+import numpy as np
+
 from vertebra.data.cache import Encoded, FeatureCache
+from vertebra.data.keys import code_fingerprint, hashed, task_parts
 from vertebra.data.load import fingerprint
 from vertebra.errors import DataError, PluginError, VertebraError
 from vertebra.tasks.features import Features, as_list
@@ -57,6 +55,16 @@ def encode_split(
     return encoded
 
 
+def encode_shared(task: Task, tokenizer: PreTrainedTokenizerBase, *, context: int) -> list[Features]:
+    """Return the sequences of `Task.encode_shared`, numbered in their order; longer ones are cut off behind the context."""
+    pieces = task.encode_shared(tokenizer)
+    for number, piece in enumerate(pieces, start=1):
+        if not len(piece):
+            raise DataError(f"Sequence {number} that the rows of task '{task.name}' share has no tokens: it is empty.")
+        _check(piece, task, {"id": f"shared-{number}"})
+    return [dataclasses.replace(piece.truncated(context), example=number) for number, piece in enumerate(pieces)]
+
+
 def encode_row(task: Task, row: Row, tokenizer: PreTrainedTokenizerBase) -> list[Features]:
     """Return what the task makes of one row, before anything is cut; checked, with errors that name the row."""
     try:
@@ -73,24 +81,28 @@ def encode_row(task: Task, row: Row, tokenizer: PreTrainedTokenizerBase) -> list
     return pieces
 
 
-def fit_context(pieces: list[Features], limit: int, policy: TooLong, row: Row) -> list[Features]:
-    """Cut the features of a row to sequences of at most `limit` tokens, as the policy says."""
+def fit_context(
+    task: Task, pieces: list[Features], limit: int, policy: TooLong, row: Row
+) -> tuple[list[Features], bool]:
+    """Cut the features of a row to sequences of at most `limit` tokens, as the policy says; say whether it was too long."""
     fitted: list[Features] = []
+    over = False
     for piece in pieces:
-        if len(piece) <= limit:
-            fitted.append(piece)
-        elif policy == "window":
-            windows = list(piece.windows(limit))
+        shortened = task.shorten(piece, limit)
+        too_long = len(shortened) < len(piece)
+        over = over or too_long
+        if policy == "window":
+            windows = list(task.windows(piece, limit))
             # A window in which the head reads nothing is not worth its computation.
             fitted.extend([window for window in windows if len(window.positions)] or windows[:1])
-        elif policy == "truncate":
-            fitted.append(piece.truncated(limit))
+        elif not too_long or policy == "truncate":
+            fitted.append(shortened)
         else:
             raise DataError(
                 f"Row '{row['id']}' has {len(piece)} tokens; the context is {limit}. Shorten it, or use "
                 "data.too_long=truncate or window."
             )
-    return fitted
+    return fitted, over
 
 
 def encode_key(task: Task, rows_fingerprint: str, tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]) -> str:
@@ -99,20 +111,14 @@ def encode_key(task: Task, rows_fingerprint: str, tokenizer: PreTrainedTokenizer
     The code is that of the packages of the task's class and its bases; a task without source files (typed at a prompt)
     has a new key each time.
     """
-    config: Any = task.config
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        config = dataclasses.asdict(config)
     document = {
+        **task_parts(task),
         "rows": rows_fingerprint,
         "tokenizer": _tokenizer_fingerprint(tokenizer),
-        "task": f"{task.name} {type(task).__module__}.{type(task).__qualname__}",
-        "config": config,
-        "state": task.state(),
         "settings": settings,
-        "code": _code_fingerprint(type(task)),
-        "vertebra": __version__,
+        "code": code_fingerprint(type(task), Features),
     }
-    return _hash(json.dumps(document, sort_keys=True, default=repr))
+    return hashed(document)
 
 
 def with_progress(items: Sequence[T], title: str) -> Iterable[T]:
@@ -137,8 +143,8 @@ def _encode(
     too_long = 0
     for number, row in enumerate(with_progress(rows, title)):
         pieces = encode_row(task, row, tokenizer)
-        too_long += any(len(piece) > context for piece in pieces)
-        fitted = fit_context(pieces, context, policy, row)
+        fitted, over = fit_context(task, pieces, context, policy, row)
+        too_long += over
         features.extend(dataclasses.replace(one, example=number, window=place) for place, one in enumerate(fitted))
     return Encoded(features, too_long)
 
@@ -150,7 +156,8 @@ def _check(piece: Features, task: Task, row: Row) -> None:
         raise PluginError(f"{what} positions must be from 0 to {len(piece) - 1}, got {piece.positions.tolist()[:8]}.")
     if piece.per_position and len(piece.target) != len(piece.positions):
         raise PluginError(f"{what} {len(piece.target)} targets for {len(piece.positions)} positions.")
-    for name, value in (("target", piece.target), ("note", piece.note)):
+    whole_numbers = isinstance(piece.target, np.ndarray) and piece.target.dtype.kind == "i"
+    for name, value in (("target", None if whole_numbers else piece.target), ("note", piece.note)):
         if not _is_json(value):
             raise PluginError(f"{what} {name} must be what JSON can hold (no tuples, no arrays), got {value!r:.80}.")
 
@@ -171,37 +178,4 @@ def _tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     behaviour = {**backend, "padding": None, "truncation": None}
     settings = {name: value for name, value in tokenizer.init_kwargs.items() if name != "name_or_path"}
-    return _hash(json.dumps([type(tokenizer).__name__, behaviour, settings], sort_keys=True, default=repr))
-
-
-def _code_fingerprint(task_class: type) -> str:
-    modules = {base.__module__ for base in task_class.__mro__} | {Features.__module__}
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted({path for name in modules for path in _sources(name)}):
-        digest.update(path.read_bytes())
-    if not _has_source(task_class):
-        digest.update(uuid.uuid4().bytes)
-    return digest.hexdigest()
-
-
-def _sources(module_name: str) -> list[Path]:
-    """Return the source files that a module may call: those of its package, where it is in one."""
-    module = sys.modules.get(module_name)
-    file = getattr(module, "__file__", None)
-    if file is None or module_name in sys.stdlib_module_names:
-        return []
-    path = Path(file)
-    return sorted(path.parent.glob("*.py")) if getattr(module, "__package__", "") else [path]
-
-
-def _has_source(task_class: type) -> bool:
-    find: Callable[[Any], object] = inspect.getsource
-    try:
-        find(task_class)
-    except (OSError, TypeError):
-        return False
-    return True
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return hashed([type(tokenizer).__name__, behaviour, settings])

@@ -58,16 +58,17 @@ def listed(names: list[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + more if names else "nothing"
 
 
-def text_lines(path: Path, encoding: str, newline: str = "\n") -> Iterator[str]:
+def text_lines(path: Path, encoding: str, newline: str = "\n", errors: str = "strict") -> Iterator[str]:
     """Yield the lines of a text file with their ends; gzip and xz are known by their first bytes.
 
-    `newline` is that of `open`: "\\n" splits at line feeds alone, "" also at lone carriage returns. A byte-order mark
-    of UTF-8 is left out. Raises `DataError` with file and line for what is not text in that encoding, or is cut off.
+    `newline` and `errors` are those of `open`: "\\n" splits at line feeds alone, "" also at lone carriage returns. A
+    byte-order mark of UTF-8 is left out. Raises `DataError` with file and line for what is not text in that encoding, or
+    is cut off.
     """
     require_file(path)
     number = 0
     try:
-        for number, line in enumerate(_decoded_lines(path, encoding, newline), start=1):
+        for number, line in enumerate(_decoded_lines(path, encoding, newline, errors), start=1):
             if "\0" in line:
                 raise DataError(f"{path}:{number}: a NUL character: is this a binary file, or in another encoding?")
             yield line
@@ -91,11 +92,11 @@ def open_binary(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _decoded_lines(path: Path, encoding: str, newline: str) -> Iterator[str]:
+def _decoded_lines(path: Path, encoding: str, newline: str, errors: str) -> Iterator[str]:
     try:
         with (
             open_binary(path) as binary,
-            io.TextIOWrapper(binary, encoding=_codec(encoding), newline=newline) as text,
+            io.TextIOWrapper(binary, encoding=_codec(encoding), newline=newline, errors=errors) as text,
         ):
             yield from text
     except UnicodeError as error:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vertebra.config.schema import DataConfig
 from vertebra.data.files import listed
 from vertebra.data.formats import STREAMS, Row, format_of
+from vertebra.data.groups import Numbered, group_neighbours, group_rows
 from vertebra.data.rows import ID, MissingColumnError, by_place, check_mapping, own_id, take
 from vertebra.data.splits import SPLITS, TEST, TRAIN, VALID, cut, find_format
 from vertebra.errors import DataError
+from vertebra.names import unknown
 
 if TYPE_CHECKING:
     from vertebra.host.manager import Host
@@ -26,40 +29,49 @@ if TYPE_CHECKING:
 class Splits:
     """The rows of a data set."""
 
-    rows: dict[str, list[Row]]
+    rows: Mapping[str, Sequence[Row]]
     """The rows of train, valid and test; valid or test may be missing. A row has the task's columns and a text `id`."""
     fingerprint: str
     """A hash of all rows: equal if and only if the task sees the same data."""
     notes: tuple[str, ...] = ()
     """What a reader of results must know of the data."""
+    tables: dict[str, list[Row]] = field(default_factory=dict)
+    """The tables that the task names, checked as rows are."""
 
 
 def load_splits(data: DataConfig, task: Task, host: Host, *, for_training: bool = True) -> Splits:
     """Read, map and check the data, and cut the splits that it lacks; training rows are needed only `for_training`.
 
+    The task gets the tables that it names first, since they may decide which rows are right.
+
     A row's id is the data's own `id` column or "SPLIT-NUMBER", where the number is that of the row in its file, from 1;
     a row that is cut from the training file keeps its name there. Raises `DataError` for data that the task cannot use.
     """
     check_mapping(data, task.columns)
+    if data.split_by is not None and data.split_by not in task.columns:
+        raise DataError(f"data.split_by: {unknown('column of the task', data.split_by, task.columns)}")
     name = find_format(data) if data.format == "auto" else data.format
     reader = host.get("reader", name)
     raw = reader.load()(data)
-    _check_split_names(raw, name)
-    rows = {split: _checked(raw[split], split, data, task) for split in SPLITS if split in raw}
+    _check_split_names(raw, name, task)
+    tables = {table: _checked_table(raw, table, data, task) for table in task.tables}
+    task.read_tables(tables)
+    skipped: list[str] = []
+    rows = {split: _checked(raw[split], split, data, task, skipped) for split in SPLITS if split in raw}
     if for_training and not rows.get(TRAIN):
         found = f" (it has: {listed(list(raw))})" if raw else ""
         raise DataError(f"The data at '{data.path}' has no training rows{found}. Set data.splits.train=FILE.")
     rows, cuts = _with_cuts(rows, data)
     # Who reads a score must know that nobody wrote these rows.
     made = [] if getattr(reader, "reads_path", True) else [f"synthetic data: {reader.summary or name}"]
-    first = next((row for some in raw.values() for row in some), None)
+    first = next((row for split in SPLITS for row in raw.get(split, ())), None)
     if first is None:
         raise DataError(f"The data at '{data.path}' has no rows.")
-    notes = [*made, *_places(first, data, task), *cuts]
+    notes = [*made, *getattr(raw, "notes", ()), *_places(first, data, task), *skipped, *cuts]
     if data.limit is not None:
         rows = {split: some[: data.limit] for split, some in rows.items()}
         notes.append(f"at most {data.limit} rows of each split (data.limit)")
-    return Splits(rows, fingerprint(rows), tuple(notes))
+    return Splits(rows, fingerprint(rows | tables), tuple(notes), tables)
 
 
 def iterate_file(path: Path, data: DataConfig, task: Task) -> Iterator[Row]:
@@ -67,16 +79,18 @@ def iterate_file(path: Path, data: DataConfig, task: Task) -> Iterator[Row]:
 
     The format is found as in `format_of`; a plain text file gives one text a line. A row has the columns that
     prediction needs and an `id`; where they are missing but a column `text` is there, the task makes the row of that
-    text. A JSON list is read whole; all else is streamed.
+    text. A JSON list is read whole; all else is streamed. With `data.group_by`, rows that follow each other and have that
+    column become one.
     """
     path = Path(path).expanduser()
     needed = task.needed_for_prediction()
-    for number, raw in enumerate(STREAMS[format_of(path, data)](path, data), start=1):
+    rows: Iterator[Numbered] = enumerate(STREAMS[format_of(path, data)](path, data), start=1)
+    for number, raw, its_data in _grouped_where_flat(rows, data, task, f"'{path}'"):
         try:
-            row = _for_prediction(raw, data, task, needed)
+            row = _for_prediction(raw, its_data, task, needed)
         except DataError as error:
             raise DataError(f"'{path}' row {number}: {error}") from None
-        yield row | {ID: _id(raw, data, f"row-{number}", required=False)}
+        yield row | {ID: _id(raw, its_data, f"row-{number}", required=False)}
 
 
 def unseen_labels(task: Task, rows: Mapping[str, Iterable[Row]]) -> list[str]:
@@ -102,11 +116,16 @@ def fingerprint(rows: Mapping[str, Iterable[Row]] | Iterable[Row]) -> str:
     return digest.hexdigest()
 
 
-def _checked(raw: list[Row], split: str, data: DataConfig, task: Task) -> list[Row]:
-    """Map and check the rows of a split; every error names the split and the row."""
+def _checked(raw: list[Row], split: str, data: DataConfig, task: Task, notes: list[str]) -> list[Row]:
+    """Map and check the rows of a split; every error names the split and the row, what is skipped goes to `notes`."""
     rows: list[Row] = []
     seen: dict[str, int] = {}
-    for number, row in enumerate(raw, start=1):
+    refused: list[str] = []
+    numbered: Iterable[Numbered] = enumerate(raw, start=1)
+    if data.group_by is not None:
+        numbered = group_rows(numbered, task.columns, data, f"'{data.path}', {split}")
+        data = in_own_terms(data)
+    for number, row in numbered:
         try:
             taken = take(row, task.columns, data)
             taken[ID] = _id(row, data, f"{split}-{number}")
@@ -121,11 +140,33 @@ def _checked(raw: list[Row], split: str, data: DataConfig, task: Task) -> list[R
             )
             raise DataError(f"{where} {error}") from None
         except DataError as error:
+            if data.bad_rows == "skip":
+                refused.append(f"row {number}: {error}")
+                continue
             of = f" of '{data.path}'" if data.path is not None else ""
             raise DataError(f"{split} row {number}{of}: {error}") from None
         seen[taken[ID]] = number
         rows.append(taken)
+    if refused:
+        notes.append(f"{split}: {len(refused)} rows skipped (data.bad_rows=skip), the first is {refused[0]}")
     return rows
+
+
+def in_own_terms(data: DataConfig) -> DataConfig:
+    """Return the configuration for rows that have been grouped, and have the task's columns by its own names."""
+    return replace(data, columns={}, group_by=None)
+
+
+def _grouped_where_flat(
+    rows: Iterator[Numbered], data: DataConfig, task: Task, place: str
+) -> Iterator[tuple[int, Row, DataConfig]]:
+    """Yield numbered rows with the configuration that fits them: flat ones grouped, others as they are."""
+    for flat, some in groupby(rows, key=lambda numbered: data.group_by is not None and data.group_by in numbered[1]):
+        if not flat:
+            yield from ((number, row, data) for number, row in some)
+            continue
+        for number, row in group_neighbours(some, task.columns, data, place, task.needed_for_prediction()):
+            yield number, row, in_own_terms(data)
 
 
 def _id(row: Row, data: DataConfig, default: str, *, required: bool = True) -> str:
@@ -143,13 +184,20 @@ def _with_cuts(rows: dict[str, list[Row]], data: DataConfig) -> tuple[dict[str, 
     if TRAIN not in rows:
         return rows, []
     wanted = [split for split in (VALID, TEST) if split not in rows]
-    pieces = cut(rows[TRAIN], data, wanted)
+    column = data.split_by
+    together = None if column is None else lambda row: _hashable(row[column])
+    pieces = cut(rows[TRAIN], data, wanted, together)
+    whole = f", rows of one {column} together" if column else ""
     notes = [
-        f"{split}: {fractions[split]:.0%} of the training rows ({len(pieces[split])}), cut by seed {data.split_seed}"
+        f"{split}: {fractions[split]:.0%} of the training rows ({len(pieces[split])}), cut by seed {data.split_seed}{whole}"
         for split in wanted
         if split in pieces
     ]
     return {split: some for split in SPLITS if (some := (rows | pieces).get(split))}, notes
+
+
+def _hashable(value: Any) -> Hashable:
+    return value if isinstance(value, Hashable) else json.dumps(value, sort_keys=True, default=repr)
 
 
 def _places(row: Row, data: DataConfig, task: Task) -> list[str]:
@@ -158,8 +206,24 @@ def _places(row: Row, data: DataConfig, task: Task) -> list[str]:
     return [f"columns by place: '{columns[0]}' is the first, '{columns[-1]}' the last"] if by_place(row, data) else []
 
 
-def _check_split_names(raw: Mapping[str, object], reader: str) -> None:
-    strange = [split for split in raw if split not in SPLITS]
+def _checked_table(raw: Mapping[str, list[Row]], table: str, data: DataConfig, task: Task) -> list[Row]:
+    """Check the columns of a table; every error names the table and the row."""
+    if not raw.get(table):
+        raise DataError(
+            f"The data have no table '{table}', which task '{task.name}' needs (columns: {listed(list(task.tables[table]))}). "
+            "Only some readers bring tables: choose one by data.format."
+        )
+    rows: list[Row] = []
+    for number, row in enumerate(raw[table], start=1):
+        try:
+            rows.append(take(row, task.tables[table], DataConfig()))
+        except DataError as error:
+            raise DataError(f"{table} row {number}: {error}") from None
+    return rows
+
+
+def _check_split_names(raw: Mapping[str, object], reader: str, task: Task) -> None:
+    strange = [split for split in raw if split not in SPLITS and split not in task.tables]
     if strange:
         raise DataError(f"The reader '{reader}' gave the split '{strange[0]}'; splits are {', '.join(SPLITS)}.")
 

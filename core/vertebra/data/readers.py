@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vertebra.config.schema import DataConfig
 from vertebra.data.formats import STREAMS, Row
 from vertebra.data.hub import read_hub
 from vertebra.data.splits import find_files
 from vertebra.errors import DataError
 
-__all__ = ["read_columns", "read_csv", "read_hub", "read_json", "read_parquet", "read_tsv"]
+__all__ = ["NotedRows", "read_columns", "read_csv", "read_hub", "read_json", "read_parquet", "read_tsv"]
 
 SplitRows = dict[str, list[Row]]
+
+
+class NotedRows(SplitRows):
+    """What a reader returns that has more to say: rows by split, rows of `Task.tables` by table, and notes for the report."""
+
+    def __init__(self, rows: SplitRows, notes: Sequence[str] = ()) -> None:
+        super().__init__(rows)
+        self.notes = tuple(notes)
 
 
 def read_columns(data: DataConfig) -> SplitRows:

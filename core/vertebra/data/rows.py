@@ -33,14 +33,22 @@ def take(row: Row, types: Mapping[str, type], data: DataConfig, *, only: Collect
 
     Raises `MissingColumnError` where one is not there, and `DataError` where a value is not of the declared type.
     """
+    keys = find_columns(row, types, data, only=only)
+    return {column: _convert(row[key], types[column], column) for column, key in keys.items()}
+
+
+def find_columns(
+    row: Row, types: Mapping[str, type], data: DataConfig, *, only: Collection[str] | None = None
+) -> dict[str, str]:
+    """Return the key of the row behind each of the task's columns; `MissingColumnError` where one is not there."""
     sources = _sources(row, list(types), data)
-    taken: Row = {}
+    found: dict[str, str] = {}
     for column in types if only is None else only:
         source = sources.get(column)
         if source is None or source not in row:
             raise MissingColumnError(_missing(row, column, source, data))
-        taken[column] = _convert(row[source], types[column], column)
-    return taken
+        found[column] = source
+    return found
 
 
 def own_id(row: Row, data: DataConfig) -> Any:

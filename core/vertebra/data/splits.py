@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from vertebra.names import did_you_mean, unknown
 T = TypeVar("T")
 
 TRAIN, VALID, TEST = SPLITS = ("train", "valid", "test")
-_ALIASES = {
+ALIASES = {
     TRAIN: ("train", "training"),
     VALID: (
         "valid",
@@ -30,6 +31,7 @@ _ALIASES = {
     ),  # testa, testb: the names of CoNLL's own files
     TEST: ("test", "testing", "testb"),
 }
+"""What the files of a split may be called."""
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 
@@ -43,7 +45,7 @@ def on_hub(path: str) -> bool:
 
 
 def find_files(data: DataConfig) -> dict[str, list[Path]]:
-    """Return the files of each split; a split may be in several (`train-00000-of-00002.parquet`).
+    """Return the files of each split; a split may be in several (`train-00000-of-00002.parquet`, or as configured).
 
     A single file is the training split. In a folder, splits are those of `data.splits`, and the others are found by the
     names of the files: `train.txt`, `dev.tsv`, `books.test.jsonl.gz`.
@@ -56,9 +58,11 @@ def find_files(data: DataConfig) -> dict[str, list[Path]]:
         raise DataError(f"{missing(root)} (A data set on the Hub is named OWNER/NAME.)")
     if root.is_file():
         files = {} if data.splits else {TRAIN: [root]}
-        return files | {split: [_given(root.parent, split, name)] for split, name in data.splits.items()}
-    found = {split: [_given(root, split, name)] for split, name in data.splits.items()}
-    entries = sorted(entry for entry in root.iterdir() if entry.is_file() and not entry.name.startswith("."))
+        return files | {split: _given(root.parent, split, names) for split, names in data.splits.items()}
+    found = {split: _given(root, split, names) for split, names in data.splits.items()}
+    given = {path for paths in found.values() for path in paths}
+    visible = (entry for entry in root.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    entries = sorted(entry for entry in visible if entry not in given)
     for split in SPLITS:
         if split not in found:
             files_of_split = _find(split, _of_format(entries, data))
@@ -87,32 +91,42 @@ def find_format(data: DataConfig) -> str:
 def pick_splits(data: DataConfig, names: Sequence[str]) -> dict[str, str]:
     """Return which of a data set's named splits is train, valid and test: as configured, else by name."""
     _check_names(data)
-    picked = dict(data.splits)
-    for split, name in picked.items():
+    picked: dict[str, str] = {}
+    for split, name in data.splits.items():
+        if not isinstance(name, str):
+            raise DataError(f"data.splits.{split}: several files can make a split, several splits of the Hub cannot.")
+        picked[split] = name
         if name not in names:
             raise DataError(f"data.splits.{split}: {unknown('split', name, names)}")
     for split in SPLITS:
-        alias = next((alias for alias in _ALIASES[split] if alias in names), None)
+        alias = next((alias for alias in ALIASES[split] if alias in names), None)
         if split not in picked and alias:
             picked[split] = alias
     return picked if picked else {TRAIN: names[0]} if len(names) == 1 else {}
 
 
-def cut(rows: Sequence[T], data: DataConfig, wanted: Sequence[str]) -> dict[str, list[T]]:
+def cut(
+    rows: Sequence[T], data: DataConfig, wanted: Sequence[str], together: Callable[[T], Hashable] | None = None
+) -> dict[str, list[T]]:
     """Cut the wanted splits (of valid, test) from the training rows; what is left is train.
 
     Which rows are taken depends on their number and on `data.split_seed` alone, on every machine and in every version:
-    the rows with the smallest hashes of (seed, place). Each split keeps the order of the rows.
+    the rows with the smallest hashes of (seed, place). Rows for which `together` gives the same come into the same split;
+    the first of them decides. Each split keeps the order of the rows.
     """
-    places = sorted(range(len(rows)), key=lambda place: _rank(data.split_seed, place))
+    groups: dict[Hashable, list[int]] = {}
+    for place, row in enumerate(rows):
+        groups.setdefault(together(row) if together else place, []).append(place)
+    left = deque(sorted(groups.values(), key=lambda group: _rank(data.split_seed, group[0])))
     result: dict[str, list[T]] = {}
     for split, fraction in ((TEST, data.test_fraction), (VALID, data.valid_fraction)):
         if split in wanted and fraction > 0:
-            count = min(max(1, round(fraction * len(rows))), len(places) - 1)
-            taken, places = places[:count], places[count:]
+            wanted_rows, taken = max(1, round(fraction * len(rows))), list[int]()
+            while len(taken) < wanted_rows and len(left) > 1:
+                taken += left.popleft()
             if taken:
                 result[split] = [rows[place] for place in sorted(taken)]
-    return {TRAIN: [rows[place] for place in sorted(places)]} | result
+    return {TRAIN: [rows[place] for place in sorted(place for group in left for place in group)]} | result
 
 
 def _rank(seed: int, place: int) -> bytes:
@@ -125,11 +139,14 @@ def _check_names(data: DataConfig) -> None:
             raise DataError(f"data.splits: {unknown('split', split, SPLITS)}")
 
 
-def _given(folder: Path, split: str, name: str) -> Path:
-    path = folder / Path(name).expanduser()
-    if not path.exists():
-        raise DataError(f"data.splits.{split}: {missing(path)}")
-    return path
+def _given(folder: Path, split: str, names: str | Sequence[str]) -> list[Path]:
+    paths = [folder / Path(name).expanduser() for name in ([names] if isinstance(names, str) else names)]
+    if not paths:
+        raise DataError(f"data.splits.{split}: the list of files is empty.")
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"data.splits.{split}: {missing(path)}")
+    return paths
 
 
 def _of_format(entries: list[Path], data: DataConfig) -> list[Path]:
@@ -145,8 +162,8 @@ def _suffix(path: Path) -> str:
 def _find(split: str, entries: list[Path]) -> list[Path]:
     """Return the files that a split's name stands in; a file called exactly so comes before longer names."""
     stems = {path: _SHARD.sub("", bare_name(path)).lower() for path in entries}
-    exact = [path for path, stem in stems.items() if stem in _ALIASES[split]]
-    part = [path for path, stem in stems.items() if set(re.split(r"[^a-z]+", stem)) & set(_ALIASES[split])]
+    exact = [path for path, stem in stems.items() if stem in ALIASES[split]]
+    part = [path for path, stem in stems.items() if set(re.split(r"[^a-z]+", stem)) & set(ALIASES[split])]
     files = exact or part
     if len({path.name if not _SHARD.search(bare_name(path)) else stems[path] for path in files}) > 1:
         names = listed([path.name for path in files])

@@ -61,9 +61,10 @@ def survey_split(
     for row in with_progress(rows, title):
         pieces = encode_row(task, row, tokenizer)
         lengths += [len(piece) for piece in pieces]
-        over = any(len(piece) > context for piece in pieces)
+        # What a run would refuse is counted here as if it were cut.
+        fitted, over = fit_context(task, pieces, context, "truncate" if policy == "error" else policy, row)
         too_long += over
-        sequences += len(fit_context(pieces, context, policy, row)) if not over or policy != "error" else 0
+        sequences += len(fitted)
         labels.update(task.labels_of(row))
     return SplitSurvey(
         rows=len(rows),

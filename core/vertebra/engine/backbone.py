@@ -19,8 +19,15 @@ from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.packing import PackedBatch, rounded
 from vertebra.engine.prepacked import can_prepack
 
-ROUNDED_TO = 16
-"""Tokens."""
+
+def rounded_to(n_rows: int) -> int:
+    """Return what the rows of a matrix are rounded up to a multiple of.
+
+    oneDNN makes a program for each size that it meets, and keeps up to a thousand of them: with sizes as they come that is
+    half a gigabyte in the end. Rounding costs a small batch more than a large one.
+    """
+    return 16 if n_rows < 1024 else 64
+
 
 Attention = Literal["causal", "bidirectional"]
 Packing = Literal["packed", "padded"]
@@ -45,14 +52,44 @@ class BackboneInfo:
 
 
 class Backbone(nn.Module):
-    """A causal decoder without its language-model head, read through packed batches."""
+    """A causal decoder, read through packed batches; with its language-model head beside it where a task needs that."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, info: BackboneInfo) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        info: BackboneInfo,
+        language_model: PreTrainedModel | None = None,
+        own_attention: str | None = None,
+    ) -> None:
+        """`language_model` is the causal language model that `model` is the inside of; `own_attention` is the name of the
+
+        attention that transformers gave it.
+        """
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
         self.info = info
+        self.own_attention = own_attention
         self._kernels: Kernels | None = None
+        # No child of this module: its inside is one already, and its output matrix is part of the head that uses it.
+        self._language_model = (language_model,)
+
+    @property
+    def language_model(self) -> PreTrainedModel | None:
+        """The causal language model around `model`, over the same weights; None where it was loaded without."""
+        return self._language_model[0]
+
+    def untie(self) -> None:
+        """Give the language model an output matrix of its own, equal to the embedding that was both."""
+        language_model = self.language_model
+        if language_model is None:
+            return
+        output = language_model.get_output_embeddings()
+        if output.weight is language_model.get_input_embeddings().weight:
+            output.weight = nn.Parameter(output.weight.detach().clone())
+            language_model.config.get_text_config().tie_word_embeddings = False
+            language_model.all_tied_weights_keys = {}
 
     @property
     def width(self) -> int:
@@ -100,9 +137,12 @@ def run_written_out(
     causal = (attention == "causal",) * model.config.num_hidden_layers
     if positions_P is None:
         positions_P = torch.arange(batch.n_tokens)
-    batch = rounded(batch, ROUNDED_TO)
+    n_positions = len(positions_P)
+    if missing := -n_positions % rounded_to(n_positions):
+        positions_P = torch.cat([positions_P, positions_P[-1:].expand(missing)])
+    batch = rounded(batch, rounded_to(batch.n_tokens))
     with torch.autocast("cpu", enabled=False):
-        return forward(model, batch, causal, kernels, positions_P)
+        return forward(model, batch, causal, kernels, positions_P)[:n_positions]
 
 
 def _dtype(model: PreTrainedModel) -> torch.dtype:

@@ -66,7 +66,7 @@ def peak_memory(model: TaskModel, task: Task, piece: Sequence[Features], devices
     """Return the most bytes that a forward and backward pass over a piece takes, weights and gradients included."""
     device = devices.accelerator.device
     torch.cuda.reset_peak_memory_stats(device)
-    batch = pack(piece, task.collate).to(device)
+    batch = pack(task.complete(piece, 0), task.collate).to(device)
     model.train()
     with devices.accelerator.autocast():
         outputs = model(batch, task.name)

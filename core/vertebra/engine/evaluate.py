@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
@@ -15,17 +14,20 @@ from vertebra.engine.devices import Devices
 from vertebra.engine.model import TaskModel
 from vertebra.engine.packing import PackedBatch, pack
 from vertebra.engine.readout import arriving
-from vertebra.metrics.metric import Counts, Metric
+from vertebra.engine.writer import Writer
+from vertebra.metrics.metric import Counts, Metric, count
 from vertebra.tasks.features import Features
+from vertebra.tasks.generation import Generation
 from vertebra.tasks.task import Row, Task
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a split's evaluation gave: one prediction and one reference for each row, and what the metrics made of them."""
+    """What a split's evaluation gave: a prediction and a reference for each row that was predicted, and their scores."""
 
     split: str
     loss: float
+    """Over all rows."""
     scores: dict[str, float]
     counts: dict[str, Counts]
     """For each metric what every row counts, (E, K)."""
@@ -53,30 +55,106 @@ def evaluate(
     features: Sequence[Features],
     metrics: Sequence[Metric],
     devices: Devices,
+    *,
+    calibrate: bool = False,
+    only: Sequence[int] | None = None,
 ) -> Evaluation:
-    """Predict every row of a split and score the predictions; with several processes each computes a part."""
+    """Predict a split's rows, `only` some or all of them, and score the predictions; the loss is of all.
+
+    With several processes each computes a part. `calibrate` lets the task choose on these rows what it predicts with.
+    """
+    share(model, task, devices)
     processes, rank = devices.accelerator.num_processes, devices.accelerator.process_index
     mine = sorted(features, key=len, reverse=True)[rank::processes]
-    parts: list[Part] = list(predict_parts(model, task, mine, devices))
+    parts: list[Part] = list(predict_parts(model, task, mine, devices, only=only))
     if processes > 1:
         parts = gather_object(parts)
-    predictions = combine(task, rows, parts)
+    values = by_row(rows, parts)
+    if only is not None:
+        rows, values = [rows[number] for number in only], [values[number] for number in only]
+    if calibrate:
+        task.calibrate(rows, values)
+    predictions = [task.combine(*pair) for pair in zip(rows, values, strict=True)]
     references = [task.reference(row) for row in rows]
-    counts = {metric.name: count(metric, predictions, references) for metric in metrics}
+    counts = {metric.name: count(metric, predictions, references, rows) for metric in metrics if rows}
     n_targets = sum(part.n_targets for part in parts)
     return Evaluation(
         split=split,
         loss=sum(part.loss * part.n_targets for part in parts) / max(1, n_targets),
-        scores={metric.name: metric.score(counts[metric.name]) for metric in metrics},
+        scores={metric.name: metric.score(counts[metric.name]) for metric in metrics if rows},
         counts=counts,
         predictions=predictions,
         references=references,
     )
 
 
+def predict_parts(
+    model: TaskModel,
+    task: Task,
+    features: Sequence[Features],
+    devices: Devices,
+    *,
+    only: Collection[int] | None = None,
+    writer: Writer | None = None,
+) -> Iterator[Part]:
+    """Yield the prediction of each sequence, batches of like length one after the other.
+
+    Where the task writes texts, `only` says for which rows (by default all), and `writer` may be one that has these weights.
+    """
+    if isinstance(task, Generation):
+        yield from _text_parts(model, task, features, devices, only, writer)
+    else:
+        yield from _output_parts(model, task, features, devices)
+
+
+def _text_parts(
+    model: TaskModel,
+    task: Generation,
+    features: Sequence[Features],
+    devices: Devices,
+    only: Collection[int] | None,
+    writer: Writer | None,
+) -> Iterator[Part]:
+    """Yield for each sequence its text and, where it has targets, its loss."""
+    wanted = [one for one in features if only is None or one.example in only]
+    texts: dict[tuple[int, int], str] = {}
+    if wanted:
+        writer = writer or Writer(model.backbone, task, devices)
+        written = writer.write(wanted)
+        texts = {(one.example, one.window): text for one, text in zip(wanted, written, strict=True)}
+    for part in _output_parts(model, task, [one for one in features if one.n_targets], devices):
+        yield replace(part, value=texts.get((part.example, part.window)))
+    for one in features:
+        if not one.n_targets:
+            yield Part(one.example, one.window, texts.get((one.example, one.window)), 0.0, 0)
+
+
 @torch.no_grad()
-def predict_parts(model: TaskModel, task: Task, features: Sequence[Features], devices: Devices) -> Iterator[Part]:
-    """Yield the prediction of each sequence, batches of like length one after the other."""
+def share(model: TaskModel, task: Task, devices: Devices) -> None:
+    """Give the task what the model makes of the sequences that its rows share, each process all of them."""
+    if not task.shared:
+        return
+    model.eval()
+
+    def compute(piece: Sequence[Features]) -> tuple[PackedBatch, Tensor]:
+        batch = pack(piece, lambda _: None).to(devices.accelerator.device)
+        with devices.autocast_for_evaluation():
+            return batch, model(batch, task.name)
+
+    padded = model.backbone.info.packing == "padded"
+    outputs: dict[int, Tensor] = {}
+    with model.backbone.prepacked(devices.evaluation_dtype):
+        for batch, outputs_P in devices.budget.in_pieces(
+            task.shared, compute, lambda piece: f"shared sequence {piece[0].example + 1}", padded=padded
+        ):
+            parts = torch.split(outputs_P, list(batch.position_counts))
+            outputs |= {one.example: part for one, part in zip(batch.features, parts, strict=True)}
+    task.take_shared(model.heads[task.name], [outputs[number] for number in range(len(task.shared))])
+
+
+@torch.no_grad()
+def _output_parts(model: TaskModel, task: Task, features: Sequence[Features], devices: Devices) -> Iterator[Part]:
+    """Yield what the task decodes of the head's outputs for each sequence."""
     model.eval()
     device = devices.accelerator.device
 
@@ -96,15 +174,9 @@ def predict_parts(model: TaskModel, task: Task, features: Sequence[Features], de
                 yield Part(one.example, one.window, value, float(loss), one.n_targets)
 
 
-def combine(task: Task, rows: Sequence[Row], parts: Sequence[Part]) -> list[Any]:
-    """Join the windows of each row, in the rows' order."""
-    by_row: list[list[Part]] = [[] for _ in rows]
+def by_row(rows: Sequence[Row], parts: Sequence[Part]) -> list[list[Any]]:
+    """Return the values of the windows of each row, in the rows' order."""
+    values: list[list[Any]] = [[] for _ in rows]
     for part in sorted(parts, key=lambda part: (part.example, part.window)):
-        by_row[part.example].append(part)
-    return [task.combine(row, [part.value for part in found]) for row, found in zip(rows, by_row, strict=True)]
-
-
-def count(metric: Metric, predictions: Sequence[Any], references: Sequence[Any]) -> Counts:
-    """Return what every row counts for a metric, (E, K)."""
-    counted = [metric.count(*pair) for pair in zip(predictions, references, strict=True)]
-    return np.asarray(counted, dtype=np.float64).reshape(len(counted), -1)
+        values[part.example].append(part.value)
+    return values

@@ -16,13 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vertebra.config.schema import TrainerConfig
+from vertebra.engine.blocks.functions import drop
 from vertebra.engine.devices import Devices
 from vertebra.engine.optimizers import parameter_groups
-from vertebra.engine.packing import cut, pack
+from vertebra.engine.packing import PackedBatch, cut, pack
 from vertebra.engine.plan import Plan, piece_seed
+from vertebra.engine.seeds import seed_draws
 from vertebra.errors import RunError
 from vertebra.host.manager import Host
 from vertebra.tasks.features import Features
+from vertebra.tasks.heads import Dropout, run_head
 from vertebra.tasks.task import Task
 
 BuildHead = Callable[[int], nn.Module]
@@ -161,12 +164,12 @@ def _accumulate(
     assert isinstance(devices.config.token_budget, int)
     totals_K = torch.zeros(len(heads), device=accelerator.device)
     for number, piece in enumerate(cut(features, devices.config.token_budget)):
-        batch = pack(piece, task.collate).to(accelerator.device)
+        batch = pack(task.complete(piece, piece_seed(seed, step, 0, number)), task.collate).to(accelerator.device)
         if batch.n_targets == 0:
             continue
-        assert batch.hidden_PD is not None and batch.targets is not None
+        assert batch.targets is not None
         with accelerator.autocast():
-            outputs = run_heads(heads, batch.hidden_PD, piece_seed(seed, step, 0, number))
+            outputs = run_heads(heads, batch, piece_seed(seed, step, 0, number))
         share = batch.n_targets / n_targets
         losses_K = torch.stack([task.loss(one.float(), batch.targets) * share for one in outputs])
         losses_K.sum().backward()  # type: ignore[no-untyped-call]
@@ -175,31 +178,31 @@ def _accumulate(
     return losses
 
 
-def run_heads(heads: Sequence[nn.Module], hidden_PD: Tensor, seed: int) -> Sequence[Tensor]:
-    """Return the outputs (P, …) of each head; `seed` sets what they drop, the same in all of them."""
+def run_heads(heads: Sequence[nn.Module], batch: PackedBatch, seed: int) -> Sequence[Tensor]:
+    """Return the outputs (P, …) of each head on a batch with hidden states; what they drop, set by `seed`, is the same."""
+    assert batch.hidden_PD is not None
     usual = [_usual(head) for head in heads]
     linears = [found[1] for found in usual if found is not None]
     rates = {found[0] for found in usual if found is not None}
     if len(linears) < len(heads) or len(rates) > 1 or len({linear.bias is None for linear in linears}) > 1:
-        return [_run_alone(head, hidden_PD, seed) for head in heads]
-    torch.manual_seed(seed)
-    dropped_PD = F.dropout(hidden_PD, rates.pop())
+        return [_run_alone(head, batch.hidden_PD, batch, seed) for head in heads]
+    seed_draws(seed, batch.hidden_PD.device)
+    dropped_PD = drop(batch.hidden_PD, rates.pop())
     weight = torch.cat([linear.weight for linear in linears])
     bias = None if linears[0].bias is None else torch.cat([linear.bias for linear in linears])
     return torch.split(F.linear(dropped_PD, weight, bias), [linear.out_features for linear in linears], dim=1)
 
 
-def _run_alone(head: nn.Module, hidden_PD: Tensor, seed: int) -> Tensor:
-    torch.manual_seed(seed)
-    outputs: Tensor = head(hidden_PD)
-    return outputs
+def _run_alone(head: nn.Module, hidden_PD: Tensor, batch: PackedBatch, seed: int) -> Tensor:
+    seed_draws(seed, hidden_PD.device)
+    return run_head(head, hidden_PD, batch)
 
 
 def _usual(head: nn.Module) -> tuple[float, nn.Linear] | None:
     """Return the dropout rate and the linear layer of a head that has no more than these; None for any other."""
     layers = list(head) if type(head) is nn.Sequential else [head]
     rate = 0.0
-    if len(layers) == 2 and isinstance(layers[0], nn.Dropout):
+    if len(layers) == 2 and type(layers[0]) is Dropout:
         rate = layers[0].p
         del layers[0]
     linear = layers[0] if len(layers) == 1 else None

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -26,7 +27,13 @@ from transformers.utils import logging
 from vertebra.config.schema import BackboneConfig
 from vertebra.data.files import listed
 from vertebra.engine.backbone import Attention, Backbone, BackboneInfo
-from vertebra.engine.probes import choose_layers, choose_packing, require_bidirectional, require_causal
+from vertebra.engine.probes import (
+    choose_layers,
+    choose_packing,
+    require_bidirectional,
+    require_causal,
+    require_plain_logits,
+)
 from vertebra.engine.sources import BackboneSource
 from vertebra.errors import BackboneError
 from vertebra.host.manager import Host
@@ -50,18 +57,33 @@ MOST_LAYERS = 10_000
 """Even without weights, each layer takes memory and time; no model comes near this."""
 
 
-def load_backbone(config: BackboneConfig, host: Host, *, prefer: Attention = "causal", seed: int = 0) -> Backbone:
+def load_backbone(
+    config: BackboneConfig,
+    host: Host,
+    *,
+    prefer: Attention = "causal",
+    seed: int = 0,
+    language_model: bool = False,
+) -> Backbone:
     """Load a backbone as configured; `prefer` is the attention for random weights where the configuration says auto.
 
-    Random weights are a function of `seed`. Raises `BackboneError` when the model cannot be loaded, or cannot attend as
-    asked.
+    Random weights are a function of `seed`. `language_model` asks for the language-model head, too. Raises `BackboneError`
+    when the model cannot be loaded, or cannot attend or write as asked.
     """
+    if language_model:
+        refuse_bidirectional(config)
     source = find_source(config, host)
     init = _initialisation(config, source)
     tokenizer = load_tokenizer(config, host)
     model_config = load_model_config(config, source)
     dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    model = _random(model_config, dtype, seed) if init == "random" else _pretrained(config, source, model_config, dtype)
+    kind = AutoModelForCausalLM if language_model else AutoModel
+    whole = (
+        _random(kind, model_config, dtype, seed)
+        if init == "random"
+        else _pretrained(kind, config, source, model_config, dtype)
+    )
+    model = _inside(whole, config) if language_model else whole
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise BackboneError(
             f"The tokenizer of backbone '{config.name}' has {len(tokenizer)} entries, its embedding only "
@@ -71,6 +93,7 @@ def load_backbone(config: BackboneConfig, host: Host, *, prefer: Attention = "ca
     attention: Attention = (
         config.attention if config.attention != "auto" else (prefer if init == "random" else "causal")
     )
+    own_attention = model.config._attn_implementation
     packing, notes = choose_packing(model, config, attention)
     if attention == "bidirectional":
         require_bidirectional(model, packing, config.name)
@@ -84,16 +107,36 @@ def load_backbone(config: BackboneConfig, host: Host, *, prefer: Attention = "ca
     notes = (*notes, *note)
     info = BackboneInfo(
         name=config.name,
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=sum(p.numel() for p in whole.parameters()),
         init=init,
         attention=attention,
         packing=packing,
         layers=layers,
         context=context_length(config, model_config),
-        fingerprint=_fingerprint(model_config, tokenizer, model if init == "pretrained" else None),
+        fingerprint=_fingerprint(model_config, tokenizer, whole if init == "pretrained" else None),
         notes=notes,
     )
-    return Backbone(model, tokenizer, info)
+    return Backbone(model, tokenizer, info, whole if language_model else None, own_attention)
+
+
+def refuse_bidirectional(config: BackboneConfig) -> None:
+    """Raise `BackboneError` where the backbone is to write texts and yet to see what comes."""
+    if config.attention == "bidirectional":
+        raise BackboneError(
+            "backbone.attention=bidirectional cannot write a text: its next token would have seen itself. Use causal or auto."
+        )
+
+
+def _inside(whole: PreTrainedModel, config: BackboneConfig) -> PreTrainedModel:
+    """Return what gives the hidden states of a language model; `BackboneError` where its head is more than a matrix."""
+    model = whole.base_model
+    if not isinstance(model, PreTrainedModel) or model is whole or whole.get_output_embeddings() is None:
+        raise BackboneError(
+            f"Backbone '{config.name}' (family '{whole.config.model_type}') has no language-model head of its own over its "
+            "hidden states, and cannot write texts here."
+        )
+    require_plain_logits(whole.eval(), config.name)
+    return model
 
 
 def find_source(config: BackboneConfig, host: Host) -> BackboneSource:
@@ -197,11 +240,12 @@ def _initialisation(config: BackboneConfig, source: BackboneSource) -> Literal["
     return "random" if config.init == "random" or not source.has_weights else "pretrained"
 
 
-def _random(model_config: PretrainedConfig, dtype: torch.dtype, seed: int) -> PreTrainedModel:
+def _random(kind: Any, model_config: PretrainedConfig, dtype: torch.dtype, seed: int) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return AutoModel.from_config(model_config, dtype=dtype, trust_remote_code=False)
+            made: PreTrainedModel = kind.from_config(model_config, dtype=dtype, trust_remote_code=False)
+            return made
         except FOREIGN as error:
             raise BackboneError(
                 f"Cannot build the model that backbone.config asks for: {_first_line(error)}"
@@ -209,13 +253,13 @@ def _random(model_config: PretrainedConfig, dtype: torch.dtype, seed: int) -> Pr
 
 
 def _pretrained(
-    config: BackboneConfig, source: BackboneSource, model_config: PretrainedConfig, dtype: torch.dtype
+    kind: Any, config: BackboneConfig, source: BackboneSource, model_config: PretrainedConfig, dtype: torch.dtype
 ) -> PreTrainedModel:
     # Of a download one wants to see the progress.
     bars = quiet_bars() if Path(source.location).is_dir() else nullcontext()
     try:
         with _hub_errors(source), bars:
-            model, loading = AutoModel.from_pretrained(
+            model, loading = kind.from_pretrained(
                 source.location,
                 revision=source.revision,
                 config=model_config,
@@ -234,7 +278,8 @@ def _pretrained(
             f"The weights in '{source.location}' do not fit its configuration: "
             f"{listed([*sorted(other_shape), *sorted(missing)], 3)}. Changes of shape need backbone.init=random."
         )
-    return model
+    loaded: PreTrainedModel = model
+    return loaded
 
 
 @contextmanager

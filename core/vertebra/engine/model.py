@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.packing import PackedBatch
+from vertebra.tasks.heads import run_head
 
 
 class TaskModel(nn.Module):
@@ -25,8 +26,7 @@ class TaskModel(nn.Module):
         """Return a task's outputs (P, …) at the positions that its features name."""
         hidden_PD = self.backbone(batch) if batch.hidden_PD is None else batch.hidden_PD
         # Heads are small, and losses want full precision.
-        outputs: Tensor = self.heads[task](hidden_PD)
-        return outputs.float()
+        return run_head(self.heads[task], hidden_PD, batch).float()
 
     @property
     def trained(self) -> nn.Module:

@@ -14,6 +14,10 @@ from vertebra.engine.packing import pack
 from vertebra.errors import BackboneError
 from vertebra.tasks.features import Features
 
+LARGE_LOGIT = 200.0
+"""Larger than what families cap their logits at."""
+LAYER_TYPES = {"full_attention", "sliding_attention"}
+
 
 def choose_packing(
     model: PreTrainedModel, config: BackboneConfig, attention: Attention
@@ -27,6 +31,7 @@ def choose_packing(
     plain = model.config._attn_implementation
     try:
         require_static_rotation(model.config)
+        require_known_layers(model.config)
         if not model._can_set_attn_implementation():
             raise UnsupportedAttentionError("its attention cannot be replaced")
         model.set_attn_implementation(PACKED)
@@ -52,6 +57,13 @@ def require_static_rotation(config: PretrainedConfig) -> None:
     for kind in ("dynamic", "longrope"):
         if f"'{kind}'" in found:
             raise UnsupportedAttentionError(f"its rotary positions are '{kind}'")
+
+
+def require_known_layers(config: PretrainedConfig) -> None:
+    """Raise where a layer may look back less far than its attention is told to: short trials do not show that."""
+    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ())
+    if unknown := sorted(kinds - LAYER_TYPES):
+        raise UnsupportedAttentionError(f"it has layers of the kind '{unknown[0]}'")
 
 
 @torch.no_grad()
@@ -100,6 +112,30 @@ def require_causal(model: PreTrainedModel, packing: Packing, name: str) -> None:
         raise BackboneError(
             f"Backbone '{name}' (family '{model.config.model_type}') is no causal decoder: its tokens see those behind "
             "them. Choose a decoder, such as one of the families gpt2, llama or qwen3."
+        )
+
+
+@torch.no_grad()
+def require_plain_logits(model: PreTrainedModel, name: str) -> None:
+    """Raise `BackboneError` where a language model's logits are not its hidden states times its output matrix.
+
+    Some families scale or cap them, and training on the plain product would teach another model than the one that writes.
+    """
+    output = model.get_output_embeddings()
+    weight = output.weight.clone()
+    ids = torch.from_numpy(_probe(model, 8).input_ids.astype(np.int64))[None].to(model.device)
+    try:
+        # A cap does not show on the small logits of random weights.
+        output.weight.mul_(LARGE_LOGIT / model(input_ids=ids, use_cache=False).logits.abs().max())
+        logits = model(input_ids=ids, use_cache=False).logits
+        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        plain = hidden.shape[-1] == weight.shape[-1] and _are_equal(output(hidden), logits)
+    finally:
+        output.weight.copy_(weight)
+    if not plain:
+        raise BackboneError(
+            f"Backbone '{name}' (family '{model.config.model_type}') makes its logits by more than one matrix, and cannot "
+            "be trained to write texts here. Choose another family, such as gpt2, llama or qwen3."
         )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+DECAY = 0.2
+"""The share of all steps in which `wsd` falls."""
+
 
 def _warmup(step: int, warmup_steps: int) -> float | None:
     return (step + 1) / (warmup_steps + 1) if step < warmup_steps else None
@@ -23,6 +26,13 @@ def cosine(step: int, warmup_steps: int, total_steps: int) -> float:
     """Rise in a line over the warm-up, then fall along half a cosine towards 0 (Loshchilov and Hutter, 2017)."""
     rising = _warmup(step, warmup_steps)
     return 0.5 * (1.0 + math.cos(math.pi * _progress(step, warmup_steps, total_steps))) if rising is None else rising
+
+
+def wsd(step: int, warmup_steps: int, total_steps: int) -> float:
+    """Rise in a line over the warm-up, stay, and fall in a line towards 0 over the last fifth (Hu and others, 2024)."""
+    rising = _warmup(step, warmup_steps)
+    left = (total_steps - step) / max(1, round(DECAY * total_steps))
+    return min(1.0, left) if rising is None else rising
 
 
 def constant(step: int, warmup_steps: int, total_steps: int) -> float:

@@ -28,6 +28,7 @@ from vertebra.engine.optimizers import parameter_groups
 from vertebra.engine.packing import cut, pack
 from vertebra.engine.plan import Plan, piece_seed, share
 from vertebra.engine.readout import Readout
+from vertebra.engine.seeds import seed_draws
 from vertebra.engine.token_budget import memory_for
 from vertebra.engine.used_rows import train_used_rows
 from vertebra.errors import ConfigError, RunError, StoppedError
@@ -35,6 +36,9 @@ from vertebra.host.manager import Host
 from vertebra.names import unknown
 from vertebra.tasks.features import Features
 from vertebra.tasks.task import Task
+
+LOSS = "loss"
+"""What `trainer.metric` calls the validation loss."""
 
 
 @dataclass
@@ -97,17 +101,18 @@ class Trainer:
         self.optimizer: torch.optim.Optimizer = host.get("optimizer", config.optimizer).load()(groups, config)
         # Behaviours read and change gradients, and several processes add them up; both expect them whole.
         if not behaviours.get_plugins() and devices.accelerator.num_processes == 1:
-            train_used_rows(model, self.optimizer, (one for windows in examples for one in windows))
+            train_used_rows(model, self.optimizer, (*task.shared, *(one for windows in examples for one in windows)))
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule: Callable[[int, int, int], float] = host.get("schedule", config.schedule).load()
         self.progress = Progress()
         self.readout = Readout(late=devices.accelerator.device.type == "cuda")
         self.devices.budget.tell = lambda note: self.notify("note_added", note=note)
         self._saved = 0
+        self._completed = 0  # tokens that this process read in the step beside those of its rows
         self._ended = 0.0
         self.metric = config.metric or task.metrics[0]
-        if self.metric not in task.metrics:
-            raise ConfigError(f"trainer.metric: {unknown('metric of this task', self.metric, task.metrics)}")
+        if self.metric not in (*task.metrics, LOSS):
+            raise ConfigError(f"trainer.metric: {unknown('metric of this task', self.metric, (*task.metrics, LOSS))}")
 
     @property
     def epoch(self) -> float:
@@ -159,7 +164,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
-        rate, tokens = self.peak_rates[0] * factor, sum(map(len, features))
+        rate, tokens = self.peak_rates[0] * factor, sum(map(len, features)) + self._completed
         self.readout.read([loss, norm], partial(self._step_ended, self.progress.step, self.epoch, rate, tokens, began))
         self.readout.step_queued()
 
@@ -191,18 +196,21 @@ class Trainer:
 
     def _add_up_pieces(self, step: int, features: Sequence[Features], n_targets: int) -> Tensor:
         total = torch.zeros((), device=self.devices.accelerator.device)
+        self._completed = 0
         padded = self.model.backbone.info.packing == "padded"
         for number, piece in enumerate(cut(features, self.devices.budget.tokens, padded=padded)):
-            torch.manual_seed(piece_seed(self.seed, step, self.devices.accelerator.process_index, number))
+            seed = piece_seed(self.seed, step, self.devices.accelerator.process_index, number)
+            seed_draws(seed, self.devices.accelerator.device)
             if any(one.n_targets for one in piece):
                 with memory_for(piece):
-                    total += self._add_piece(step, piece, n_targets)
+                    total += self._add_piece(step, piece, n_targets, seed)
         return total
 
-    def _add_piece(self, step: int, piece: Sequence[Features], n_targets: int) -> Tensor:
+    def _add_piece(self, step: int, piece: Sequence[Features], n_targets: int, seed: int) -> Tensor:
         """Add the gradients of one piece; return its part of the step's loss."""
         accelerator = self.devices.accelerator
-        batch = pack(piece, self.task.collate).to(accelerator.device)
+        batch = pack(self.task.complete(piece, seed), self.task.collate).to(accelerator.device)
+        self._completed += batch.n_tokens - sum(map(len, piece))
         self.behaviours.forward_starting(model=self.model, batch=batch)
 
         def compute_loss() -> Tensor:
@@ -303,7 +311,8 @@ class Trainer:
 
     def _note_score(self, evaluation: Evaluation) -> bool:
         """Keep the score if it is the best so far; say whether it is."""
-        score, best = evaluation.scores[self.metric], self.progress.best_score
+        score = evaluation.loss if self.metric == LOSS else evaluation.scores[self.metric]
+        best = self.progress.best_score
         if best is not None and not (score > best if self.higher_is_better else score < best):
             self.progress.stale += 1
             return False

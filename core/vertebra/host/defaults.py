@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vertebra.host.hookspecs import hookimpl
-from vertebra.host.refs import AdapterRef, BackboneRef, CommandRef, OptimizerRef, ReaderRef, SchedulerRef
+from vertebra.host.refs import AdapterRef, BackboneRef, CommandRef, MetricRef, OptimizerRef, ReaderRef, SchedulerRef
 
 
 @hookimpl
@@ -30,7 +30,7 @@ def register_optimizers() -> list[OptimizerRef]:
 @hookimpl
 def register_schedulers() -> list[SchedulerRef]:
     """Bring the learning-rate schedules."""
-    return [SchedulerRef(name, f"vertebra.engine.schedules:{name}") for name in ("linear", "cosine", "constant")]
+    return [SchedulerRef(name, f"vertebra.engine.schedules:{name}") for name in ("linear", "cosine", "wsd", "constant")]
 
 
 @hookimpl
@@ -38,6 +38,22 @@ def register_readers() -> list[ReaderRef]:
     """Bring the data formats."""
     formats = ("columns", "csv", "tsv", "json", "parquet", "hub")
     return [ReaderRef(name, f"vertebra.data.readers:read_{name}") for name in formats]
+
+
+@hookimpl
+def register_metrics() -> list[MetricRef]:
+    """Bring the scores of labels that texts have: one, any number, or one of an ordered scale."""
+    return [
+        MetricRef("accuracy", "vertebra.metrics.classification:Accuracy"),
+        MetricRef("macro_f1", "vertebra.metrics.classification:MacroF1"),
+        MetricRef("mcc", "vertebra.metrics.classification:MatthewsCorrelation"),
+        MetricRef("calibration_error", "vertebra.metrics.classification:CalibrationError"),
+        MetricRef("multilabel_micro_f1", "vertebra.metrics.multilabel:MultilabelMicroF1"),
+        MetricRef("multilabel_macro_f1", "vertebra.metrics.multilabel:MultilabelMacroF1"),
+        MetricRef("subset_accuracy", "vertebra.metrics.multilabel:SubsetAccuracy"),
+        MetricRef("quadratic_kappa", "vertebra.metrics.ordinal:QuadraticKappa"),
+        MetricRef("mean_absolute_error", "vertebra.metrics.ordinal:MeanAbsoluteError", plain=True),
+    ]
 
 
 @hookimpl
@@ -49,6 +65,7 @@ def register_commands() -> list[CommandRef]:
         "resume": "go on with a run that was stopped, killed, or failed",
         "predict": "predict with a finished run, from text or from a file",
         "export": "write a run's backbone to a folder that transformers loads",
+        "baseline": "score what a task's model must beat, without any backbone",
         "inspect": "show a data set as the model will see it",
         "tokenizer": "learn a byte-level BPE tokenizer from text files",
         "plugins": "list the installed plugins, what they bring and what failed",

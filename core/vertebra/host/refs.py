@@ -52,8 +52,14 @@ class TaskRef(Ref):
     kind = "task"
 
 
+@dataclass(frozen=True)
 class MetricRef(Ref):
-    """A `vertebra.Metric` subclass; it is made without arguments."""
+    """A `vertebra.Metric` subclass; it is made without arguments.
+
+    Scores are shown in percent; `plain` is for those that are no shares, such as bits or a mean error.
+    """
+
+    plain: bool = False
 
     kind = "metric"
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from vertebra.tasks.task import Row, Task
 
 Counts = NDArray[np.float64]
 
@@ -21,9 +25,18 @@ class Metric(ABC):
     name: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
 
+    @classmethod
+    def for_task(cls, task: Task) -> Self:
+        """Return the metric as a task needs it; one that depends on the task's settings, such as a language, looks there."""
+        return cls()
+
     @abstractmethod
     def count(self, prediction: Any, reference: Any) -> tuple[float, ...]:
         """Return the K numbers that one example adds."""
+
+    def count_row(self, row: Row, prediction: Any, reference: Any) -> tuple[float, ...]:
+        """Return the K numbers of one example; by default `count`. A metric that looks at what was read overrides this."""
+        return self.count(prediction, reference)
 
     @abstractmethod
     def score(self, counts_EK: Counts) -> float:
@@ -44,3 +57,14 @@ class Mean(Metric):
     def score(self, counts_EK: Counts) -> float:
         """Return the mean."""
         return float(counts_EK[:, 0].mean()) if len(counts_EK) else 0.0
+
+
+def count(
+    metric: Metric, predictions: Sequence[Any], references: Sequence[Any], rows: Sequence[Row] | None = None
+) -> Counts:
+    """Return what every row counts for a metric, (E, K); without `rows` only what predictions and references say."""
+    if rows is None:
+        counted = [metric.count(*one) for one in zip(predictions, references, strict=True)]
+    else:
+        counted = [metric.count_row(*one) for one in zip(rows, predictions, references, strict=True)]
+    return np.asarray(counted, dtype=np.float64).reshape(len(counted), -1)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from vertebra.report.average import Average
-from vertebra.report.numbers import percent
+from vertebra.report.scale import Scale
 
 Points = tuple[list[float], list[float]]
 
@@ -75,24 +75,27 @@ def loss_curve(log: Iterable[Mapping[str, Any]], evaluations: Sequence[Mapping[s
         return _svg(figure, "loss")
 
 
-def score_curve(evaluations: Sequence[Mapping[str, Any]], chosen: str | None = None) -> str:
+def score_curve(evaluations: Sequence[Mapping[str, Any]], chosen: str | None = None, scale: Scale | None = None) -> str:
     """Return an SVG of the validation scores over steps, in percent, with the best one marked; may be empty.
 
     The first argument is the lines of `evaluations.jsonl`. `chosen` is the score that picks the checkpoint, the first
-    one by default; it is the strong line. At most four are drawn.
+    one by default; it is the strong line. At most four are drawn, all shares or none.
     """
     valid = [line for line in evaluations if line["split"] == "valid" and line["scores"]]
     if not valid:
         return ""
-    names = sorted(valid[0]["scores"], key=lambda name: name != chosen)[: len(SERIES)]
+    scale = scale or Scale()
+    names = sorted(valid[0]["scores"], key=lambda name: name != chosen)
+    shares = scale.is_share(names[0])
+    names = [name for name in names if scale.is_share(name) == shares][: len(SERIES)]
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": "score"}):
         figure, axes = _axes()
         for order, (name, colour) in reversed(list(enumerate(zip(names, SERIES, strict=False)))):
             points = [(line["step"], line["scores"][name]) for line in valid if name in line["scores"]]
             weight = {"marker": "o", "markersize": 4.5} if order == 0 else {"linewidth": 1.2, "alpha": 0.85}
             axes.plot(*zip(*points, strict=True), color=colour, label=name, zorder=4 - order, **weight)
-        _mark_best(axes, valid, names[0])
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+        _mark_best(axes, valid, names[0], scale)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value if shares else value:g}"))
         handles, labels = axes.get_legend_handles_labels()
         axes.legend(handles[::-1], labels[::-1], loc="best")
         return _svg(figure, "score")
@@ -119,14 +122,19 @@ def _axes() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _mark_best(axes: Axes, valid: Sequence[Mapping[str, Any]], name: str) -> None:
+def _mark_best(axes: Axes, valid: Sequence[Mapping[str, Any]], name: str, scale: Scale) -> None:
     best = [line for line in valid if line.get("best") and name in line["scores"]]
     if not best:
         return
     step, score = best[-1]["step"], best[-1]["scores"][name]
     axes.plot([step], [score], "o", markersize=11, markerfacecolor="none", color=SERIES[0], markeredgewidth=1.5)
     axes.annotate(
-        f"best {percent(score)}", (step, score), (0, 10), textcoords="offset points", ha="center", color=SERIES[0]
+        f"best {scale.score(name, score)}",
+        (step, score),
+        (0, 10),
+        textcoords="offset points",
+        ha="center",
+        color=SERIES[0],
     )
 
 

@@ -70,14 +70,14 @@ def worst_errors(
 ) -> WorstErrors:
     """Choose the worst of the lines of `predictions.jsonl`; reads them once and holds only those it shows.
 
-    Only predictions that differ from their reference count; among equal scores, more differences are worse.
+    Only wrong predictions count: those that their task does not call right; among equal scores, more differences are worse.
     """
     seen: Counter[str] = Counter()
 
     def wrong() -> Iterable[Mapping[str, Any]]:
         for line in predictions:
             seen["total"] += 1
-            if line["prediction"] != line["reference"]:
+            if not line.get("right", line["prediction"] == line["reference"]):
                 seen["wrong"] += 1
                 yield line
 
@@ -142,11 +142,16 @@ def is_labels(value: Any) -> bool:
 
 
 def compare(one: Any, other: Any) -> tuple[tuple[Fragment, ...], tuple[Fragment, ...]]:
-    """Return both values as fragments that say where they differ: words of texts, keys of objects, items of lists."""
+    """Return both values as fragments that say where they differ: words of texts, keys of objects, items of lists.
+
+    Keys that only the other object has are more than was asked, and no difference.
+    """
     if isinstance(one, str) and isinstance(other, str):
         return compare_texts(one, other)
     if isinstance(one, dict) and isinstance(other, dict):
-        return _only_in(_pairs(one), _pairs(other)), _only_in(_pairs(other), _pairs(one))
+        asked = {name: value for name, value in other.items() if name in one}
+        beside = [Fragment(pair, False) for pair in _pairs({name: other[name] for name in other if name not in one})]
+        return _only_in(_pairs(one), _pairs(other)), (*_only_in(_pairs(asked), _pairs(one)), *beside)
     if isinstance(one, list) and isinstance(other, list):
         ones, others = [shown(item) for item in one], [shown(item) for item in other]
         return _only_in(ones, others), _only_in(others, ones)

@@ -14,7 +14,8 @@ from vertebra.errors import PluginError
 from vertebra.report.curves import loss_curve, score_curve
 from vertebra.report.examples import WorstErrors, worst_errors
 from vertebra.report.numbers import count, duration, magnitude, percent, span
-from vertebra.report.read import read_config, read_json, read_lines, read_text
+from vertebra.report.read import read_baselines, read_config, read_json, read_lines, read_text
+from vertebra.report.scale import Scale
 from vertebra.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -42,20 +43,24 @@ def render(run: RunFolder, host: Host, ending: Mapping[str, Any]) -> str:
     name = run.path.resolve().name
     state = {**read_json(run, "run.json"), **ending}
     config = read_config(run)
-    scores = score_rows(read_json(run, "metrics.json"), read_json(run, "intervals.json"))
+    model = model_name(state)
+    scores = score_groups(read_json(run, "metrics.json"), read_json(run, "intervals.json"), read_baselines(run), model)
     data = read_json(run, "data.json")
     evaluations = list(read_lines(run, "evaluations.jsonl"))
-    better = higher_is_better(host, scores[0].name) if scores else True
+    better = higher_is_better(host, scores[0].metrics[0]) if scores else True
+    scale = Scale.of(host)
     template = environment().get_template("report.html.j2")
     return template.render(
         state=state,
         title=", ".join(state.get("tasks", [])) or name,
         folder=name,
         facts=facts(state, config),
+        scale=scale,
         scores=scores,
-        splits=[split for split in SPLITS if any(split in row.scores for row in scores)],
+        verdict=verdict(scores[0], better, scale) if scores else "",
+        has_baselines=(run.path / "baselines.json").exists(),
         loss_curve=Markup(loss_curve(read_lines(run, "log.jsonl"), evaluations)),
-        score_curve=Markup(score_curve(evaluations, config.get("trainer", {}).get("metric"))),
+        score_curve=Markup(score_curve(evaluations, config.get("trainer", {}).get("metric"), scale)),
         figures=figure_views(read_json(run, "figures.json")),
         errors=find_errors(run, better),
         data=data,
@@ -117,27 +122,65 @@ def data_source(choice: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class ScoreRow:
-    """A metric with its score and its interval on each split that has one."""
+class Scored:
+    """What predicts, with its score and its interval by metric: a baseline, or the run's model."""
 
     name: str
-    scores: dict[str, float]
-    intervals: dict[str, Sequence[float]]
+    summary: str
+    scores: Mapping[str, float]
+    intervals: Mapping[str, Sequence[float]]
 
 
-def score_rows(
-    metrics: Mapping[str, Mapping[str, float]], intervals: Mapping[str, Mapping[str, Sequence[float]]]
-) -> list[ScoreRow]:
-    """Turn the files by split into rows by metric."""
-    names = dict.fromkeys(name for split in SPLITS for name in metrics.get(split, {}))
+@dataclass(frozen=True)
+class ScoreGroup:
+    """The scores on one split: those of the baselines, and below them the model's."""
+
+    split: str
+    metrics: list[str]
+    baselines: list[Scored]
+    model: Scored
+
+
+def score_groups(
+    metrics: Mapping[str, Mapping[str, float]],
+    intervals: Mapping[str, Mapping[str, Sequence[float]]],
+    baselines: Mapping[str, Mapping[str, Any]],
+    model: str,
+) -> list[ScoreGroup]:
+    """Turn the files by split into groups, test first; a split without scores of the model has none."""
     return [
-        ScoreRow(
-            name,
-            {split: scores[name] for split, scores in metrics.items() if name in scores},
-            {split: ranges[name] for split, ranges in intervals.items() if name in ranges},
+        ScoreGroup(
+            split,
+            list(metrics[split]),
+            [
+                Scored(name, one["summary"], one["scores"][split], one["intervals"].get(split, {}))
+                for name, one in baselines.items()
+                if split in one["scores"]
+            ],
+            Scored(model, "", metrics[split], intervals.get(split, {})),
         )
-        for name in names
+        for split in SPLITS
+        if metrics.get(split)
     ]
+
+
+def model_name(state: Mapping[str, Any]) -> str:
+    """Return how the table of scores calls the run's model: by its backbone, where that is known."""
+    return str(state.get("backbone", {}).get("name") or "model")
+
+
+def verdict(group: ScoreGroup, higher: bool, scale: Scale) -> str:
+    """Say how the model's first score stands to the best baseline's; empty without baselines."""
+    metric = group.metrics[0]
+    known = [one for one in group.baselines if metric in one.scores]
+    if not known:
+        return ""
+    best = (max if higher else min)(known, key=lambda one: one.scores[metric])
+    ahead = group.model.scores[metric] - best.scores[metric]
+    distance = scale.score(metric, abs(ahead))
+    if distance == scale.score(metric, 0):
+        return f"as the best baseline, {best.name}"
+    return f"{distance} {'above' if ahead > 0 else 'below'} the best baseline, {best.name}"
 
 
 def higher_is_better(host: Host, metric: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
@@ -14,14 +15,30 @@ from rich.text import Text
 from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart, StepEnd
 from vertebra.host.hookspecs import hookimpl
 from vertebra.report.average import Average
-from vertebra.report.numbers import count, duration, magnitude, percent
+from vertebra.report.numbers import count, duration, magnitude
+from vertebra.report.scale import Scale
+
+PERCENT = Scale()
 
 
-def create_progress(stream: TextIO | None = None) -> BarProgress | LineProgress:
+def create_progress(stream: TextIO | None = None, scale: Scale | None = None) -> BarProgress | LineProgress:
     """Return the observer that suits `stream` (standard error by default): a bar on a terminal, else plain lines."""
     stream = stream or sys.stderr
     console = Console(file=stream, highlight=False)
-    return BarProgress(console) if console.is_terminal else LineProgress(stream)
+    scale = scale or Scale()
+    return BarProgress(console, scale) if console.is_terminal else LineProgress(stream, scale)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say what takes a while: on a terminal for as long as it lasts, elsewhere in a line on standard error."""
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal:
+        with console.status(Text(what)):
+            yield
+    else:
+        print(what, file=sys.stderr, flush=True)
+        yield
 
 
 class Pace:
@@ -43,8 +60,9 @@ class Pace:
 class BarProgress:
     """A progress bar with the smoothed loss, tokens a second, the time left and the last validation score."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, scale: Scale = PERCENT) -> None:
         self._pace = Pace()
+        self._scale = scale
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -73,9 +91,11 @@ class BarProgress:
     @hookimpl
     def evaluation_ended(self, evaluation: EvaluationEnd) -> None:
         """Print the scores above the bar and keep the first beside it."""
-        self._bar.console.print(Text(describe_evaluation(evaluation), style="bold" if evaluation.best else ""))
+        self._bar.console.print(
+            Text(describe_evaluation(evaluation, self._scale), style="bold" if evaluation.best else "")
+        )
         if self._task is not None:
-            self._bar.update(self._task, score=describe_scores(evaluation, at_most=1))
+            self._bar.update(self._task, score=describe_scores(evaluation, self._scale, at_most=1))
 
     @hookimpl
     def note_added(self, note: str) -> None:
@@ -96,8 +116,15 @@ class BarProgress:
 class LineProgress:
     """A line at most every `every` seconds, and one for each evaluation; `clock` gives the seconds."""
 
-    def __init__(self, stream: TextIO, every: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        scale: Scale = PERCENT,
+        every: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._stream = stream
+        self._scale = scale
         self._every = every
         self._clock = clock
         self._pace = Pace()
@@ -126,7 +153,7 @@ class LineProgress:
     @hookimpl
     def evaluation_ended(self, evaluation: EvaluationEnd) -> None:
         """Write the scores."""
-        self._write(describe_evaluation(evaluation))
+        self._write(describe_evaluation(evaluation, self._scale))
 
     @hookimpl
     def note_added(self, note: str) -> None:
@@ -150,14 +177,14 @@ def describe_start(run: RunStart) -> str:
     return "\n".join(line for line in (what, run.settings, run.device, *notes) if line)
 
 
-def describe_evaluation(evaluation: EvaluationEnd) -> str:
+def describe_evaluation(evaluation: EvaluationEnd, scale: Scale = PERCENT) -> str:
     """Say where the run stands and what was scored."""
     best = "  (best)" if evaluation.best else ""
     loss = f"loss {evaluation.loss:.4f}"
-    return f"step {evaluation.step}  epoch {evaluation.epoch:.2f}  {describe_scores(evaluation)}  {loss}{best}"
+    return f"step {evaluation.step}  epoch {evaluation.epoch:.2f}  {describe_scores(evaluation, scale)}  {loss}{best}"
 
 
-def describe_scores(evaluation: EvaluationEnd, at_most: int = 3) -> str:
-    """Name the split and its first scores in percent."""
+def describe_scores(evaluation: EvaluationEnd, scale: Scale = PERCENT, at_most: int = 3) -> str:
+    """Name the split and its first scores."""
     scores = list(evaluation.scores.items())[:at_most]
-    return "  ".join([evaluation.split, *(f"{name} {percent(score)}" for name, score in scores)])
+    return "  ".join([evaluation.split, *(f"{name} {scale.score(name, score)}" for name, score in scores)])

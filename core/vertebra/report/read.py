@@ -15,6 +15,24 @@ def read_json(run: RunFolder, name: str) -> dict[str, Any]:
     return dict(run.read_json(name)) if (run.path / name).exists() else {}
 
 
+def read_baselines(run: RunFolder) -> dict[str, dict[str, Any]]:
+    """Return what `baselines.json` says of each baseline, nothing where there is no file; `RunError` where it is damaged."""
+    baselines = run.read_json("baselines.json") if (run.path / "baselines.json").exists() else {}
+    try:
+        for one in baselines.values():
+            if not isinstance(one["summary"], str) or not isinstance(one["seconds"], int | float):
+                raise TypeError
+            numbers = [score for scores in one["scores"].values() for score in scores.values()]
+            ends = [end for ranges in one["intervals"].values() for low, high in ranges.values() for end in (low, high)]
+            if not all(isinstance(number, int | float) for number in (*numbers, *ends)):
+                raise TypeError
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise RunError(
+            f"'{run.path / 'baselines.json'}' does not hold the scores of baselines: it is damaged."
+        ) from None
+    return dict(baselines)
+
+
 def read_config(run: RunFolder) -> dict[str, Any]:
     """Return the configuration as plain values, or an empty one where there is no file."""
     return run.read_config() if (run.path / "config.yaml").exists() else {}

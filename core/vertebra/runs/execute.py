@@ -24,13 +24,15 @@ from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart
 from vertebra.engine.frozen import refuse_behaviours
 from vertebra.engine.ranks import rank
 from vertebra.engine.recommend import settle
-from vertebra.engine.trainer import Trainer
+from vertebra.engine.trainer import LOSS, Trainer
 from vertebra.errors import RunError, StoppedError, VertebraError
 from vertebra.host.manager import Host, create_behaviour_manager, create_host
 from vertebra.metrics.metric import Metric
 from vertebra.report.html import write_report
 from vertebra.report.progress import create_progress
+from vertebra.report.scale import Scale
 from vertebra.report.trackers import create_trackers
+from vertebra.runs.baselines import compute
 from vertebra.runs.environment import describe_environment
 from vertebra.runs.folder import RunFolder, now
 from vertebra.runs.key import active_plugins, run_key
@@ -94,7 +96,7 @@ def _run(config: RunConfig, run: RunFolder, host: Host) -> RunEnd:
             return launch(config, run)
     log = RunLog(run, config.trainer.log_every)
     trackers = create_trackers(config.trainer.trackers, run.path, to_document(config))
-    with _watched(host, [log, create_progress(), trackers]), _recorded(run, host):
+    with _watched(host, [log, create_progress(scale=Scale.of(host)), trackers]), _recorded(run, host):
         return _train(config, run, host, log)
 
 
@@ -123,6 +125,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
     key = run_key(settled, [splits.fingerprint], backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
     run.write_config(to_document(settled))
+    failed_baselines = _write_baselines(run, settled, prepared) if devices.accelerator.is_main_process else []
     frozen = ["the backbone is frozen: only the head is trained"] if config.backbone.freeze else []
     notes = (
         *backbone.info.notes,
@@ -130,7 +133,9 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
         *splits.notes,
         *unseen_labels(task, splits.rows),
         *_too_long_notes(prepared),
+        *task.notes({split: encoded.features for split, encoded in prepared.encoded.items()}),
         *_attention_notes(backbone, devices),
+        *failed_baselines,
     )
     _describe(run, key, settled, prepared, backbone, notes, host)
 
@@ -143,7 +148,9 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
             task,
             prepared.by_example("train"),
             [row["id"] for row in splits.rows["train"]],
-            (lambda: prepared.evaluate("valid", model, devices)) if "valid" in splits.rows else None,
+            (lambda: prepared.evaluate("valid", model, devices, while_training=True))
+            if "valid" in splits.rows
+            else None,
             settled.trainer,
             devices,
             checkpoints,
@@ -261,6 +268,8 @@ def _watched(host: Host, observers: Sequence[object]) -> Iterator[None]:
 
 def _higher_is_better(config: RunConfig, metrics: Sequence[Metric]) -> bool:
     wanted = config.trainer.metric or metrics[0].name
+    if wanted == LOSS:
+        return False
     return next((metric.higher_is_better for metric in metrics if metric.name == wanted), True)
 
 
@@ -317,6 +326,15 @@ def _describe(
             "notes": list(prepared.splits.notes),
         },
     )
+
+
+def _write_baselines(run: RunFolder, config: RunConfig, prepared: Prepared) -> list[str]:
+    """Write what the task's baselines score, and return a note for each one that failed."""
+    if not config.trainer.baselines:
+        return []
+    baselines = compute(prepared.task, prepared.metrics, prepared.splits, cache=config.tasks[0].data.cache)
+    run.write_json("baselines.json", baselines.document())
+    return baselines.notes
 
 
 def _announce(evaluation: Evaluation, trainer: Trainer, host: Host) -> None:

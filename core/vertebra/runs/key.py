@@ -10,6 +10,7 @@ from vertebra.config.schema import RunConfig
 from vertebra.host.manager import Host
 
 WITHOUT_EFFECT = (
+    ("trainer", "baselines"),
     ("trainer", "trackers"),
     ("trainer", "log_every"),
     ("trainer", "keep_checkpoints"),

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
 from vertebra.config.document import from_document
-from vertebra.config.schema import BackboneConfig, GPUConfig, RunConfig
-from vertebra.data.encode import encode_split
+from vertebra.config.schema import BackboneConfig, DataConfig, GPUConfig, RunConfig
+from vertebra.data.encode import encode_shared, encode_split
+from vertebra.data.load import Splits, load_splits
 from vertebra.engine.backbone import Attention
 from vertebra.engine.checkpoints import is_whole
 from vertebra.engine.devices import Devices, set_up
-from vertebra.engine.evaluate import combine, predict_parts
+from vertebra.engine.evaluate import by_row, predict_parts, share
 from vertebra.engine.loading import load_backbone
 from vertebra.engine.model import TaskModel
+from vertebra.engine.writer import Writer
 from vertebra.errors import RunError
 from vertebra.host.manager import Host, create_host
+from vertebra.runs.corpora import read_corpora
 from vertebra.runs.folder import RunFolder
 from vertebra.runs.saved import load_heads
 from vertebra.runs.tasks import load_task
+from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.features import Features
+from vertebra.tasks.generation import Generation
 from vertebra.tasks.task import Row, Task
 
 CHUNK = 256
@@ -47,10 +53,23 @@ class LoadedRun:
         """Yield each row with its prediction, some rows at a time: memory does not grow with their number."""
         rows = (self._row(given, number) for number, given in enumerate(inputs, start=1))
         while chunk := list(islice(rows, CHUNK)):
-            parts = list(predict_parts(self.model, self.task, self.encode(chunk), self.devices))
-            yield from zip(chunk, combine(self.task, chunk, parts), strict=True)
+            parts = list(predict_parts(self.model, self.task, self.encode(chunk), self.devices, writer=self._writer))
+            for row, values in zip(chunk, by_row(chunk, parts), strict=True):
+                yield row, self.task.combine(row, values)
 
-    def encode(self, rows: Sequence[Row], title: str = "encoding") -> list[Features]:
+    def read(self, data: DataConfig, host: Host) -> tuple[Splits, Callable[[str], Sequence[Features]]]:
+        """Return the rows of a data set, and what gives the features of a split; training rows are not needed."""
+        backbone = self.model.backbone
+        if isinstance(self.task, CorpusTask):
+            splits, encoded = read_corpora(
+                self.task, data, backbone.tokenizer, backbone.info.context, host, for_training=False
+            )
+            return splits, lambda split: encoded[split].features
+        splits = load_splits(data, self.task, host, for_training=False)
+        self.encode_shared()  # the data may have brought other tables
+        return splits, lambda split: self.encode(splits.rows[split], f"encoding {split}")
+
+    def encode(self, rows: Sequence[Row], title: str = "encoding") -> Sequence[Features]:
         """Return the features of rows, cut to the context as in training."""
         return encode_split(
             self.task,
@@ -60,6 +79,16 @@ class LoadedRun:
             too_long=self.config.tasks[0].data.too_long,
             title=title,
         ).features
+
+    def encode_shared(self) -> None:
+        """Encode what rows share; needed again after the task got other tables."""
+        backbone = self.model.backbone
+        self.task.shared = encode_shared(self.task, backbone.tokenizer, context=backbone.info.context)
+
+    @cached_property
+    def _writer(self) -> Writer | None:
+        """What writes the texts of a task that has some; the weights stay as they are."""
+        return Writer(self.model.backbone, self.task, self.devices) if isinstance(self.task, Generation) else None
 
     def _row(self, given: str | Row, number: int) -> Row:
         row = self.task.row_from_text(given) if isinstance(given, str) else dict(given)
@@ -89,12 +118,15 @@ def load(run: Path | str, *, device: str = "auto", host: Host | None = None) -> 
         dtype=config.backbone.dtype,
         context=config.backbone.context,
     )
-    backbone = load_backbone(saved, host)
-    model = TaskModel(backbone, {task.name: task.build_head(backbone.width)})
+    backbone = load_backbone(saved, host, language_model=task.needs_language_model)
+    model = TaskModel(backbone, {task.name: task.build_head_on(backbone)})
     load_heads(folder, model)
     gpu = GPUConfig(device=device, precision=config.gpu.precision)  # type: ignore[arg-type]  # checked below
     devices = set_up(gpu)
-    return LoadedRun(folder, config, task, model.to(devices.accelerator.device).eval(), devices)
+    loaded = LoadedRun(folder, config, task, model.to(devices.accelerator.device).eval(), devices)
+    loaded.encode_shared()
+    share(loaded.model, task, devices)
+    return loaded
 
 
 def restore_task(config: RunConfig, folder: RunFolder, host: Host) -> Task:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from vertebra.config.schema import RunConfig, TaskChoice
 from vertebra.data.cache import Encoded, FeatureCache
-from vertebra.data.encode import encode_split
+from vertebra.data.encode import encode_shared, encode_split
 from vertebra.data.load import Splits, load_splits
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.devices import Devices
 from vertebra.engine.evaluate import Evaluation, evaluate
 from vertebra.engine.frozen import FrozenReader
 from vertebra.engine.hidden_cache import HiddenCache
-from vertebra.engine.loading import load_backbone
+from vertebra.engine.loading import load_backbone, refuse_bidirectional
 from vertebra.engine.model import TaskModel
+from vertebra.engine.trainer import LOSS
+from vertebra.errors import ConfigError
 from vertebra.host.manager import Host
 from vertebra.metrics.metric import Metric
+from vertebra.runs.corpora import read_corpora
 from vertebra.runs.tasks import load_metrics, load_task
+from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.features import Features
+from vertebra.tasks.generation import Generation
 from vertebra.tasks.task import Task
 
 
@@ -33,13 +39,18 @@ class Prepared:
     splits: Splits
     encoded: dict[str, Encoded]
 
-    def evaluate(self, split: str, model: TaskModel, devices: Devices) -> Evaluation:
-        """Evaluate a split."""
+    def evaluate(self, split: str, model: TaskModel, devices: Devices, *, while_training: bool = False) -> Evaluation:
+        """Evaluate a split; on validation the task chooses what it predicts with, `while_training` which rows it predicts."""
         rows, features = self.splits.rows[split], self.encoded[split].features
-        return evaluate(model, self.task, split, rows, features, self.metrics, devices)
+        chosen = self.task.predicted_while_training(len(rows)) if while_training else None
+        only = None if chosen is None or len(chosen) == len(rows) else chosen
+        calibrate = split == "valid"
+        return evaluate(model, self.task, split, rows, features, self.metrics, devices, calibrate=calibrate, only=only)
 
-    def by_example(self, split: str) -> list[list[Features]]:
+    def by_example(self, split: str) -> Sequence[Sequence[Features]]:
         """Return the features of each row of a split."""
+        if (examples := self.encoded[split].examples) is not None:
+            return examples
         rows: list[list[Features]] = [[] for _ in self.splits.rows[split]]
         for one in self.encoded[split].features:
             rows[one.example].append(one)
@@ -50,19 +61,44 @@ def prepare(config: RunConfig, devices: Devices, host: Host) -> tuple[Prepared, 
     """Load data and backbone, encode, and build the model; a frozen backbone reads everything here, once."""
     choice = config.tasks[0]
     task = load_task(choice, host)
+    refuse_what_cannot_write(task, config)
     metrics = load_metrics(task, host)
-    splits = load_splits(choice.data, task, host)
-    task.fit(splits.rows["train"])
-    backbone = load_backbone(config.backbone, host, prefer=task.attention, seed=config.seed)
-    prepared = Prepared(task, metrics, splits, encode(task, choice, splits, backbone))
+    if not isinstance(task, CorpusTask):
+        splits = load_splits(choice.data, task, host)
+        task.fit(splits.rows["train"])
+    backbone = load_backbone(
+        config.backbone, host, prefer=task.attention, seed=config.seed, language_model=task.needs_language_model
+    )
+    if isinstance(task, CorpusTask):
+        splits, encoded = read_corpora(task, choice.data, backbone.tokenizer, backbone.info.context, host)
+    else:
+        encoded = encode(task, choice, splits, backbone)
+    prepared = Prepared(task, metrics, splits, encoded)
     model = build_model(backbone, task, config, host).to(devices.accelerator.device)
     if config.backbone.freeze:
         prepared = replace(prepared, encoded=read_once(model.backbone, prepared, choice, devices))
     return prepared, model
 
 
+def refuse_what_cannot_write(task: Task, config: RunConfig) -> None:
+    """Raise `BackboneError` or `ConfigError` for settings under which a task cannot write its texts, or choose by them."""
+    if not isinstance(task, Generation):
+        return
+    refuse_bidirectional(config.backbone)
+    if config.tasks[0].data.too_long == "window":
+        raise ConfigError(
+            f"data.too_long=window cuts rows into windows, and task '{task.name}' writes one text for a row. Use truncate, "
+            "which cuts the end of what is read, or error."
+        )
+    if not task.predicted_while_training(1) and config.trainer.metric != LOSS:
+        raise ConfigError(
+            "task.texts_while_training=0 leaves no score to choose the best checkpoint by: set trainer.metric=loss."
+        )
+
+
 def encode(task: Task, choice: TaskChoice, splits: Splits, backbone: Backbone) -> dict[str, Encoded]:
-    """Encode every split for the backbone."""
+    """Encode every split for the backbone, and what rows share."""
+    task.shared = encode_shared(task, backbone.tokenizer, context=backbone.info.context)
     return {
         split: encode_split(
             task,
@@ -78,8 +114,10 @@ def encode(task: Task, choice: TaskChoice, splits: Splits, backbone: Backbone) -
 
 
 def read_once(backbone: Backbone, prepared: Prepared, choice: TaskChoice, devices: Devices) -> dict[str, Encoded]:
-    """Give the features of every split what the frozen backbone makes of them."""
+    """Give the features of every split, and those that rows share, what the frozen backbone makes of them."""
     reader = FrozenReader(backbone, devices, HiddenCache() if choice.data.cache else None)
+    if prepared.task.shared:
+        prepared.task.shared = reader.read(prepared.task.shared, "reading what rows share")
     return {
         split: replace(encoded, features=reader.read(encoded.features, f"reading {split}"))
         for split, encoded in prepared.encoded.items()
@@ -90,8 +128,9 @@ def build_model(backbone: Backbone, task: Task, config: RunConfig, host: Host) -
     """Put a new head, a function of the seed, on the backbone, and adapt or freeze the backbone as configured."""
     if config.backbone.freeze:
         backbone.requires_grad_(False)
+        backbone.untie()  # what is trained is the head alone
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        head = task.build_head(backbone.width)
+        head = task.build_head_on(backbone)
         adapted = host.get("adapter", config.adapter.name).load()(backbone, config.adapter)
     return TaskModel(adapted, {task.name: head})

@@ -49,6 +49,7 @@ def prediction_lines(
             "input": {name: row[name] for name in task.needed_for_prediction()},
             "prediction": evaluation.predictions[number],
             "reference": evaluation.references[number],
+            "right": task.right(evaluation.predictions[number], evaluation.references[number]),
             "score": primary.score(counts[number : number + 1]),
         }
 

@@ -22,4 +22,4 @@ def load_task(choice: TaskChoice, host: Host) -> Task:
 
 def load_metrics(task: Task, host: Host) -> tuple[Metric, ...]:
     """Make the metrics that a task names."""
-    return tuple(host.get("metric", name).load()() for name in task.metrics)
+    return tuple(host.get("metric", name).load().for_task(task) for name in task.metrics)

@@ -20,7 +20,7 @@ class Features:
 
     `input_ids` (L,) are the tokens. `positions` (P,) are the tokens whose hidden states the head reads, by default the
     last one alone. `target` is what the loss compares with: one value for the sequence, or a list with one value for each
-    position; anything that JSON can hold. `note` is whatever decoding needs, again JSON.
+    position; anything that JSON can hold, or an array of whole numbers. `note` is whatever decoding needs, again JSON.
     """
 
     input_ids: Ids
@@ -33,11 +33,14 @@ class Features:
     """The number of the window in its row; the core sets it."""
     hidden: Hidden | None = field(default=None, repr=False)
     """(P, D) what a frozen backbone made of the positions; the core sets it, None where the backbone is still to run."""
+    at_end: bool = field(default=False, repr=False, compare=False)
+    """Whether the head reads the last token, wherever a window ends; so where no positions are given."""
 
     def __post_init__(self) -> None:
         ids = getattr(self.input_ids, "input_ids", self.input_ids)  # what a tokenizer returns is welcome as it is
         object.__setattr__(self, "input_ids", np.asarray(ids, dtype=np.int32))
         last = [len(self.input_ids) - 1] if len(self.input_ids) else []
+        object.__setattr__(self, "at_end", self.at_end or self.positions is None)
         given = last if self.positions is None else self.positions
         object.__setattr__(self, "positions", np.asarray(given, dtype=np.int32))
 
@@ -47,7 +50,7 @@ class Features:
     @property
     def per_position(self) -> bool:
         """Whether the target has one value for each position."""
-        return isinstance(self.target, list)
+        return isinstance(self.target, list | np.ndarray)
 
     @property
     def n_targets(self) -> int:
@@ -56,11 +59,15 @@ class Features:
             return 0
         return len(self.target) if self.per_position else 1
 
+    def read_everywhere(self) -> Features:
+        """Return the features with every token among the positions, for a head that pools."""
+        return replace(self, positions=np.arange(len(self), dtype=np.int32), at_end=False)
+
     def truncated(self, limit: int) -> Features:
         """Keep the first `limit` tokens; positions behind them go, and with them their targets."""
         kept = self.positions < limit
         if self.per_position:
-            target: Any = [value for value, keep in zip(self.target, kept, strict=True) if keep]
+            target = _chosen(self.target, kept)
             return replace(self, input_ids=self.input_ids[:limit], positions=self.positions[kept], target=target)
         positions = self.positions[kept] if kept.any() else np.asarray([limit - 1], dtype=np.int32)
         return replace(self, input_ids=self.input_ids[:limit], positions=positions)
@@ -69,7 +76,7 @@ class Features:
         """Cut into windows of at most `limit` tokens that overlap by `overlap` (a quarter of `limit` by default).
 
         Each position stands in exactly one window, the one in which it is farthest from the edges, so that no target is
-        lost and none counts twice.
+        lost and none counts twice. A head that reads the last token alone reads that of each window.
         """
         overlap = limit // 4 if overlap is None else overlap
         if not 0 <= overlap < limit:
@@ -82,16 +89,25 @@ class Features:
         edges = [0, *[(left + limit + right) // 2 for left, right in pairwise(starts)], len(self)]
         for number, start in enumerate(starts):
             inside = (self.positions >= edges[number]) & (self.positions < edges[number + 1])
-            target = self.target
-            if self.per_position:
-                target = [value for value, keep in zip(self.target, inside, strict=True) if keep]
+            positions, target = self.positions[inside] - start, self.target
+            if self.at_end:
+                positions = np.asarray([limit - 1], dtype=np.int32)
+            elif self.per_position:
+                target = _chosen(self.target, inside)
             yield replace(
                 self,
                 input_ids=self.input_ids[start : start + limit],
-                positions=self.positions[inside] - start,
+                positions=positions,
                 target=target,
                 window=number,
             )
+
+
+def _chosen(target: Any, keep: NDArray[np.bool_]) -> Any:
+    """Return the values of a list or an array that are kept."""
+    if isinstance(target, np.ndarray):
+        return target[keep]
+    return [value for value, kept in zip(target, keep, strict=True) if kept]
 
 
 def as_list(encoded: Features | Sequence[Features]) -> list[Features]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -12,9 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vertebra.errors import DataError
-from vertebra.report.figures import ConfusionMatrix, Figure, Table
+from vertebra.report.figures import Figure
+from vertebra.report.labels import confusions, label_report
+from vertebra.tasks.baseline import Baseline
 from vertebra.tasks.config import TokenClassificationConfig
 from vertebra.tasks.features import Features
+from vertebra.tasks.frequent_tag import MostFrequentTag
+from vertebra.tasks.heads import Dropout
 from vertebra.tasks.subtokens import align
 from vertebra.tasks.task import Row, Task
 from vertebra.tasks.words import split_words
@@ -107,7 +110,7 @@ class TokenClassification(Task):
 
     def build_head(self, width: int) -> nn.Module:
         """Return dropout and a linear layer, (P, width) to (P, L)."""
-        return nn.Sequential(nn.Dropout(self.config.dropout), nn.Linear(width, len(self.labels)))
+        return nn.Sequential(Dropout(self.config.dropout), nn.Linear(width, len(self.labels)))
 
     def loss(self, outputs_PL: Tensor, targets_P: Tensor) -> Tensor:
         """Return the mean cross-entropy over the words whose label is known; 0 where there are none."""
@@ -128,13 +131,24 @@ class TokenClassification(Task):
         """Return the labels of a row's words."""
         return self.tags(row)
 
+    def baselines(self) -> Sequence[Baseline]:
+        """Return the most frequent label of each word."""
+        return [MostFrequentTag(self)]
+
     # --- for the report and `vertebra inspect`
 
     def figures(self, predictions: Sequence[Any], references: Sequence[Any]) -> list[Figure]:
         """Return the confusion matrix of the labels and scikit-learn's report on them, word by word."""
         predicted = list(chain.from_iterable(predictions))
         true = list(chain.from_iterable(references))
-        return [confusion_of_words(predicted, true), report_of_words(predicted, true)] if true else []
+        if not true:
+            return []
+        labels = sort_labels([*predicted, *true])
+        note = "scikit-learn's classification report: each word counts, whatever its neighbours are."
+        return [
+            confusions("Labels of words", predicted, true, labels),
+            label_report("By word", predicted, true, labels, note),
+        ]
 
     def describe(self, row: Row, features: Features, tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, str]]:
         """Return each token with the label that it carries; `?` for a label that the training rows do not have."""
@@ -151,33 +165,3 @@ class TokenClassification(Task):
 def sort_labels(labels: Iterable[str]) -> list[str]:
     """Return the different labels in alphabetical order, but `O` first."""
     return sorted(set(labels), key=lambda label: (label != OUTSIDE, label))
-
-
-def confusion_of_words(predicted: Sequence[str], true: Sequence[str]) -> ConfusionMatrix:
-    """Return how often each label was predicted as each other, over words."""
-    labels = sort_labels([*predicted, *true])
-    pairs = Counter(zip(true, predicted, strict=True))
-    counts = tuple(tuple(pairs[row, column] for column in labels) for row in labels)
-    return ConfusionMatrix("Labels of words", tuple(labels), counts)
-
-
-def report_of_words(predicted: Sequence[str], true: Sequence[str]) -> Table:
-    """Return scikit-learn's classification report, over words."""
-    from sklearn.metrics import classification_report
-
-    labels = sort_labels([*predicted, *true])
-    report = classification_report(true, predicted, labels=labels, output_dict=True, zero_division=0)
-    note = "scikit-learn's classification report: each word counts, whatever its neighbours are."
-    return report_table("By word", report, note)
-
-
-def report_table(title: str, report: dict[str, Any], note: str) -> Table:
-    """Return a report of scikit-learn or seqeval (name to precision, recall, f1-score and support) as a table."""
-    rows: list[tuple[str | int | float, ...]] = []
-    for name, scores in report.items():
-        if isinstance(scores, dict):
-            precision, recall, f1 = (float(scores[key]) for key in ("precision", "recall", "f1-score"))
-            rows.append((name, precision, recall, f1, int(scores["support"])))
-        else:  # "accuracy" is one number
-            rows.append((name, "", "", float(scores), int(report["macro avg"]["support"])))
-    return Table(title, ("label", "precision", "recall", "F1", "support"), tuple(rows), note)

@@ -26,12 +26,11 @@ from vertebra.engine.generation.layers import prepack_layers
 from vertebra.engine.generation.replica import replica
 from vertebra.engine.generation.stream import CachedStream
 from vertebra.engine.prepacked import can_prepack
-from vertebra.engine.probes import require_static_rotation
+from vertebra.engine.probes import require_known_layers, require_static_rotation
 from vertebra.errors import BackboneError
 
 MakeDecoder = Callable[[], Decoder]
 """Each scheduler has a cache of its own."""
-LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
 def choose_decoder(
@@ -60,6 +59,7 @@ def choose_decoder(
             notes = (f"plain linear layers, because prepacked ones do not work here in {precision}",)
     try:
         require_static_rotation(copied.config)
+        require_known_layers(copied.config)
         if not copied._can_set_attn_implementation():
             raise UnsupportedAttentionError("its attention cannot be replaced")
         copied.set_attn_implementation(PACKED)
@@ -103,6 +103,7 @@ def _is_equal(forward: Forward, model: PreTrainedModel, wanted: Sequence[Tensor]
     """Whether the trial through layers written out, and pages, gives the wanted logits."""
     try:
         require_static_rotation(model.config)
+        require_known_layers(model.config)
         _require_equal(forward, model, wanted, context)
     except (UnsupportedAttentionError, ValueError, TypeError, KeyError, RuntimeError, AttributeError):
         return False
@@ -126,14 +127,12 @@ def _require_equal(forward: Forward, model: PreTrainedModel, wanted: Sequence[Te
         scale = wanted_NV.float().abs().max().clamp(min=1.0)
         if not (logits_NV.float() - wanted_NV.float()).abs().max() <= tolerance * scale:
             raise UnsupportedAttentionError("its logits differ when they come from cached pages")
-    _require_known_layers(model.config.get_text_config(), seen[-1].windows)
+    _require_told_windows(model.config.get_text_config(), seen[-1].windows)
 
 
-def _require_known_layers(config: Any, windows: dict[int, int | None]) -> None:
+def _require_told_windows(config: Any, windows: dict[int, int | None]) -> None:
     """Raise where a layer looks back less far than the whole text without asking for it: short trials do not show it."""
     types = getattr(config, "layer_types", None) or []
-    if unknown := sorted(set(types) - LAYER_TYPES):
-        raise UnsupportedAttentionError(f"it has layers of the kind '{unknown[0]}'")
     for layer, window in windows.items():
         if layer < len(types) and types[layer] == "sliding_attention" and window is None:
             raise UnsupportedAttentionError("its layers do not say how far they look back")

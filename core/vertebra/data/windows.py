@@ -1,0 +1,131 @@
+"""Windows of a corpus: examples that are made of its tokens when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, overload
+
+import numpy as np
+
+from vertebra.data.corpus import Corpus
+from vertebra.tasks.features import Features, Ids
+
+Row = dict[str, Any]
+MakePiece = Callable[[Ids, Ids, int], Features]
+"""Makes features of a document's tokens in a window, the tokens behind each of them, and the number of the piece."""
+
+
+class Windows(Sequence[list[Features]]):
+    """Stretches of `length` tokens, one behind the other. A window has a piece for each document that it touches.
+
+    Nothing is held but where pieces begin, so that a corpus may be larger than memory.
+    """
+
+    def __init__(self, corpus: Corpus, length: int, end_of_text: int, make: MakePiece, part: slice) -> None:
+        """`part` says which of the corpus's windows these are."""
+        self.corpus, self.length, self._make = corpus, length, make
+        first, stop, _ = part.indices(n_windows(corpus, length))
+        self._from, self._to = first * length, min(stop * length, len(corpus))
+        tokens = corpus.tokens[self._from : self._to]
+        documents = self._from + np.flatnonzero(tokens == end_of_text)
+        self._begins = np.union1d(np.arange(self._from, self._to, length), documents)
+        self._documents = len(documents)
+        self._count = stop - first
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, number: int) -> list[Features]: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[list[Features]]: ...
+    def __getitem__(self, number: int | slice) -> list[Features] | list[list[Features]]:
+        """Return the pieces of a window."""
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        start, stop = self.place(number)
+        first, last = np.searchsorted(self._begins, (start, stop))
+        return [replace(self.piece(int(one)), window=int(one - first)) for one in range(first, last)]
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Return where a window begins and ends in the corpus."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        start = self._from + int(number) * self.length
+        return start, min(start + self.length, self._to)
+
+    @property
+    def n_tokens(self) -> int:
+        """The tokens of all windows."""
+        return self._to - self._from
+
+    @property
+    def n_documents(self) -> int:
+        """How many documents begin in these windows."""
+        return self._documents
+
+    @property
+    def n_pieces(self) -> int:
+        """How many pieces all windows have."""
+        return len(self._begins)
+
+    def piece(self, number: int) -> Features:
+        """Return a piece, counted over all windows."""
+        start = int(self._begins[number])
+        stop = int(self._begins[number + 1]) if number + 1 < len(self._begins) else self._to
+        ids = self.corpus.tokens[start : stop + 1].astype(np.int32)
+        made = self._make(ids[:-1], ids[1:], number)
+        return replace(made, example=(start - self._from) // self.length)
+
+
+def n_windows(corpus: Corpus, length: int) -> int:
+    """Return how many windows a corpus has; the last one may be shorter."""
+    return -(-len(corpus) // length)
+
+
+class Pieces(Sequence[Features]):
+    """The pieces of all windows as one sequence."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
+
+    def __len__(self) -> int:
+        return self.windows.n_pieces
+
+    def __iter__(self) -> Iterator[Features]:
+        for pieces in self.windows:
+            yield from pieces
+
+    @overload
+    def __getitem__(self, number: int) -> Features: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Features]: ...
+    def __getitem__(self, number: int | slice) -> Features | list[Features]:
+        """Return a piece."""
+        if isinstance(number, slice):
+            return [self.windows.piece(one) for one in range(*number.indices(len(self)))]
+        return self.windows.piece(range(len(self))[number])
+
+
+class WindowRows(Sequence[Row]):
+    """The rows that windows stand for."""
+
+    def __init__(self, windows: Windows, make: Callable[[Ids, str], Row], split: str) -> None:
+        """`make` makes a row of the tokens that a window predicts and the row's name."""
+        self.windows, self._make, self._split = windows, make, split
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @overload
+    def __getitem__(self, number: int) -> Row: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Row]: ...
+    def __getitem__(self, number: int | slice) -> Row | list[Row]:
+        """Return a row."""
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        start, stop = self.windows.place(range(len(self))[number])
+        following = self.windows.corpus.tokens[start + 1 : stop + 1].astype(np.int32)
+        return self._make(following, f"{self._split}-{number + 1}")

@@ -1,0 +1,70 @@
+"""The splits of a corpus, as a run works on them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vertebra.config.schema import DataConfig
+from vertebra.data.cache import Encoded
+from vertebra.data.corpus import CorpusReader, find_texts
+from vertebra.data.keys import hashed
+from vertebra.data.load import Splits
+from vertebra.data.splits import SPLITS, TRAIN, VALID
+from vertebra.data.windows import Pieces, WindowRows, Windows, n_windows
+from vertebra.errors import DataError
+from vertebra.host.manager import Host
+from vertebra.tasks.corpus_task import CorpusTask
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def read_corpora(
+    task: CorpusTask,
+    data: DataConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    context: int,
+    host: Host,
+    *,
+    for_training: bool = True,
+) -> tuple[Splits, dict[str, Encoded]]:
+    """Return the rows and the features of each split, made of a corpus when they are asked for.
+
+    Where the data has no validation split, the last windows of the training corpus become one. Training texts are needed
+    only `for_training`.
+    """
+    if task.config.window > context:
+        raise DataError(f"task.window={task.config.window} is more than the backbone's context of {context} tokens.")
+    task.read_tokenizer(tokenizer)
+    reader = CorpusReader(tokenizer, data, column=task.config.column, documents=task.config.documents)
+    found = find_texts(data, host)
+    corpora = {split: reader.read(found[split], f"tokenizing {split}") for split in SPLITS if split in found}
+    if TRAIN not in corpora and for_training:
+        raise DataError(f"The data at '{data.path}' has no training texts. Set data.splits.train=FILE.")
+    parts = {split: (corpus, slice(None, data.limit)) for split, corpus in corpora.items()}
+    notes = [f"{split}: {note}" for split, corpus in corpora.items() for note in corpus.notes]
+    if TRAIN in corpora and VALID not in corpora and data.valid_fraction > 0:
+        total = min(n_windows(corpora[TRAIN], task.config.window), data.limit or 1 << 62)
+        taken = min(max(1, round(data.valid_fraction * total)), total - 1)
+        if taken < 1:
+            raise DataError(
+                "The corpus is a single window: there is nothing to validate on. Set data.valid_fraction=0."
+            )
+        parts |= {
+            TRAIN: (corpora[TRAIN], slice(0, total - taken)),
+            VALID: (corpora[TRAIN], slice(total - taken, total)),
+        }
+        notes.append(f"valid: the last {data.valid_fraction:.0%} of the training windows ({taken})")
+    end_of_text = int(tokenizer.eos_token_id)
+    windows = {
+        split: Windows(*parts[split][:1], task.config.window, end_of_text, task.piece, parts[split][1])
+        for split in SPLITS
+        if split in parts
+    }
+    rows = {
+        split: WindowRows(some, partial(task.row, with_text=split != TRAIN), split) for split, some in windows.items()
+    }
+    fingerprint = hashed({split: [corpus.fingerprint, str(part)] for split, (corpus, part) in parts.items()})
+    encoded = {split: Encoded(Pieces(some), 0, some) for split, some in windows.items()}
+    return Splits(rows, fingerprint, tuple(notes)), encoded

@@ -1,0 +1,200 @@
+"""Make what docs/results.md shows: `python docs/results.py [NAME ...] [--seeds 1,2,3] [--data FOLDER]`, then `make docs`.
+
+Each run is a command that anybody can give, in a folder of its own, runs/results/NAME/seed-N: one that is finished there is
+left as it is, one that was stopped goes on. What came out is collected in docs/results/NAME.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vertebra.cli.main import main as vertebra
+from vertebra.errors import VertebraError
+from vertebra.host.manager import create_host
+from vertebra.report.read import read_baselines
+from vertebra.runs.folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = Path(__file__).resolve().parent / "results"
+DATA = ROOT.parent / "shared" / "data"
+KEPT = ("vertebra", "torch", "transformers", "python", "platform", "cpu", "cores", "memory_gib", "gpu", "git_commit")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One line of settings, run with several seeds. Budgets never stand in one table."""
+
+    title: str
+    option: str
+    """The data option, TASK/NAME."""
+    path: str | None = None
+    """Where its data are below the folder of data; None for a data set that needs none."""
+    settings: tuple[str, ...] = ()
+    """What differs from the defaults."""
+    budget: Literal["small", "full"] = "full"
+    """small: minutes on two cores; full: whatever it takes."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+
+    def arguments(self, data: str) -> list[str]:
+        """Return the command line after `vertebra`, without what differs by seed; `data` stands for the folder of data.
+
+        One thread: sums are then taken in the same order whatever the machine has, and several runs fit beside each other.
+        """
+        place = [f"data.path={data}/{self.path}"] if self.path else []
+        task = self.option.partition("/")[0]
+        return ["train", f"task={task}", f"data={self.option}", *place, "gpu.threads=1", *self.settings]
+
+
+SMALL = ("trainer.max_steps=300",)
+"""What a small budget changes: minutes a task on two cores, with the same validation and test rows."""
+
+
+def both(title: str, option: str, path: str, *settings: str, small: tuple[str, ...] = SMALL) -> dict[str, Experiment]:
+    """Return an experiment in its full and in its small budget."""
+    name = option.replace("/", "-").replace("_", "-")
+    return {
+        name: Experiment(title, option, path, settings),
+        f"{name}-small": Experiment(title, option, path, (*settings, *small), "small"),
+    }
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "ner-sample": Experiment("Named entities, synthetic sample", "ner/sample", budget="small"),
+    **both("Named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003"),
+    **both("Named entities, Chinese résumés", "ner/resume_zh", "ner/resume_zh"),
+    **both("Sentiment, SST-2", "sentiment/sst2", "sentiment/sst2"),
+    **both("Sentiment, Financial PhraseBank", "sentiment/financial_phrasebank", "sentiment/financial_phrasebank"),
+    **both("Intents, Banking77", "classification/banking77", "classification/banking77"),
+    **both("Question answering, SQuADShifts", "qa/squadshifts", "qa/squadshifts"),
+    **both("Answer selection, WikiQA", "answer_selection/wikiqa", "answer_selection/wikiqa"),
+    **both("Summarization, AESLC", "summarization/aeslc", "summarization/aeslc"),
+    **both("Translation, Multi30k English to German", "translation/multi30k_en_de", "translation/multi30k_en_de"),
+    **both("Translation, Tatoeba English to Chinese", "translation/tatoeba_en_zh", "translation/tatoeba_en_zh"),
+    **both("Recommendation, MovieLens 100K", "recommendation/ml_100k", "recommendation/ml-100k"),
+}
+"""What can be run, by name; the settings of a budget other than the defaults are given here."""
+
+
+@dataclass
+class Collected:
+    """What an experiment's JSON file holds."""
+
+    title: str
+    budget: str
+    line: str
+    data: str = ""
+    """The fingerprint of the data."""
+    metric: str = ""
+    """The task's first metric."""
+    higher_is_better: bool = True
+    baselines: dict[str, Any] = field(default_factory=dict)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    """For each seed: scores, intervals, seconds, date, notes, backbone, environment."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the named experiments, or all of them; return the exit code of the first run that fails."""
+    parser = argparse.ArgumentParser(prog="python docs/results.py", description="Make what docs/results.md shows.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"by default all: {', '.join(EXPERIMENTS)}")
+    parser.add_argument("--seeds", type=seeds, help="as 1,2,3; by default each experiment's own")
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder of the data sets (default: %(default)s)")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "results", help="default: %(default)s")
+    arguments = parser.parse_args(argv)
+    unknown = [name for name in arguments.names if name not in EXPERIMENTS]
+    if unknown:
+        parser.error(f"there is no experiment {', '.join(unknown)}; there are {', '.join(EXPERIMENTS)}")
+    for name in arguments.names or EXPERIMENTS:
+        experiment = EXPERIMENTS[name]
+        if experiment.path and not (arguments.data / experiment.path).exists():
+            print(f"{name}: skipped, for there is no '{arguments.data / experiment.path}'.", file=sys.stderr)
+            continue
+        for seed in arguments.seeds or experiment.seeds:
+            code = run(experiment, seed, arguments.data, arguments.runs / name / f"seed-{seed}")
+            if code:
+                return code
+        collect(name, arguments.runs / name)
+    return 0
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Read `1,2,3`."""
+    return tuple(int(one) for one in text.split(","))
+
+
+def run(experiment: Experiment, seed: int, data: Path, folder: Path) -> int:
+    """Make one run, or go on with it, or leave it as it is where it is finished; return the exit code."""
+    arguments = [*experiment.arguments(str(data)), f"seed={seed}"]
+    made_by = folder / "command.txt"
+    if (folder / "run.json").exists():
+        before = made_by.read_text(encoding="utf-8") if made_by.exists() else "another program"
+        if before != shlex.join(arguments):
+            print(f"'{folder}' was made by: {before}. Remove it to run: {shlex.join(arguments)}", file=sys.stderr)
+            return 2
+        if RunFolder(folder).read_state()["status"] == "finished":
+            return 0
+        return vertebra(["resume", str(folder)])
+    folder.mkdir(parents=True, exist_ok=True)
+    made_by.write_text(shlex.join(arguments), encoding="utf-8")
+    return vertebra([*arguments, f"hydra.run.dir={folder}"])
+
+
+def collect(name: str, folder: Path) -> None:
+    """Write docs/results/NAME.json from the finished runs of an experiment."""
+    experiment = EXPERIMENTS[name]
+    line = shlex.join(["vertebra", *experiment.arguments("FOLDER")])
+    found = Collected(experiment.title, experiment.budget, line)
+    host = create_host()
+    for seed, one in finished(folder):
+        state, environment = one.read_state(), one.read_json("environment.json")
+        found.data = one.read_json("data.json")["fingerprint"]
+        found.metric = next(name for scores in one.read_json("metrics.json").values() for name in scores)
+        found.higher_is_better = bool(host.get("metric", found.metric).load().higher_is_better)
+        found.baselines = read_baselines(one) or found.baselines
+        found.runs.append(
+            {
+                "seed": seed,
+                "date": state["created"][:10],
+                "seconds": state["seconds"],
+                "key": state["key"],
+                "backbone": {part: state["backbone"][part] for part in ("name", "parameters", "init", "attention")},
+                "notes": state["notes"],
+                "scores": one.read_json("metrics.json"),
+                "intervals": one.read_json("intervals.json"),
+                "environment": {part: environment[part] for part in KEPT if part in environment},
+            }
+        )
+    FOLDER.mkdir(exist_ok=True)
+    text = json.dumps(rounded(found.__dict__), indent=1, ensure_ascii=False)
+    (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def finished(folder: Path) -> Iterator[tuple[int, RunFolder]]:
+    """Yield the finished runs of an experiment with their seeds, in the order of the seeds."""
+    for path in sorted(folder.glob("seed-*"), key=lambda path: int(path.name.removeprefix("seed-"))):
+        one = RunFolder(path)
+        if (path / "run.json").exists() and one.read_state()["status"] == "finished":
+            yield int(path.name.removeprefix("seed-")), one
+
+
+def rounded(value: Any) -> Any:
+    """Return plain data with at most five digits behind the point, so that the files are compact."""
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, dict):
+        return {name: rounded(one) for name, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except VertebraError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

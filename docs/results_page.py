@@ -1,0 +1,139 @@
+"""The tables of docs/results.md, of the JSON files that docs/results.py writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from vertebra.host.manager import create_host
+from vertebra.report.numbers import duration, magnitude
+from vertebra.report.scale import Scale
+
+SCALE = Scale.of(create_host())
+VERSIONS = ("vertebra", "torch", "transformers", "python")
+
+
+def results(folder: Path, budget: str) -> str:
+    """Return the experiments of one budget: an overview, then a section for each."""
+    files = (json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json")))
+    found = [one for one in files if one["budget"] == budget and one["runs"]]
+    if not found:
+        return "No experiment of this budget has been run yet."
+    return "\n\n".join([overview(found), *map(section, found)])
+
+
+def overview(experiments: Iterable[Mapping[str, Any]]) -> str:
+    """Return one line for each experiment: its first metric, the best baseline's score and the model's."""
+    rows = []
+    for one in experiments:
+        split = split_of(one)
+        scored = {
+            name: b["scores"][split][one["metric"]] for name, b in one["baselines"].items() if split in b["scores"]
+        }
+        best = (max if one["higher_is_better"] else min)(scored, key=lambda name: scored[name], default="")
+        beside = f"{cell(one['metric'], scored[best])} ({best})" if best else "–"
+        mine = f"**{spread(one['metric'], (run['scores'][split][one['metric']] for run in one['runs']))}**"
+        rows.append([one["title"], f"{one['metric']} ({split})", beside, mine, str(len(one["runs"]))])
+    return table(["data", "metric", "best baseline", "model", "seeds"], rows)
+
+
+def section(one: Mapping[str, Any]) -> str:
+    """Return an experiment: its command, its table, and what it was made with."""
+    split = split_of(one)
+    others = [name for name in one["runs"][0]["scores"][split] if name != one["metric"]]
+    columns = [
+        "",
+        *([f"valid {one['metric']}"] if split == "test" else []),
+        f"{split} {one['metric']}",
+        "95 % interval",
+    ]
+    rows = [
+        line(name, baseline, one["metric"], others, split, f"{baseline['seconds']:.1f} s")
+        for name, baseline in one["baselines"].items()
+    ]
+    rows += [
+        line(f"seed {run['seed']}", run, one["metric"], others, split, duration(run["seconds"])) for run in one["runs"]
+    ]
+    if len(one["runs"]) > 1:
+        rows.append(average(one["runs"], one["metric"], others, split))
+    return "\n\n".join(
+        [
+            f"### {one['title']}",
+            f"    {one['line']} seed={','.join(str(run['seed']) for run in one['runs'])}"
+            + (" --multirun" if len(one["runs"]) > 1 else ""),
+            table([*columns, *others, "time"], rows),
+            made_with(one["runs"]),
+        ]
+    )
+
+
+def line(
+    name: str, scored: Mapping[str, Any], metric: str, others: Sequence[str], split: str, seconds: str
+) -> list[str]:
+    """Return the row of one baseline or one seed."""
+    scores, interval = scored["scores"], scored["intervals"][split][metric]
+    valid = [cell(metric, scores.get("valid", {}).get(metric))] if split == "test" else []
+    return [
+        name,
+        *valid,
+        cell(metric, scores[split][metric]),
+        SCALE.span(metric, interval),
+        *(cell(o, scores[split][o]) for o in others),
+        seconds,
+    ]
+
+
+def average(runs: Sequence[Mapping[str, Any]], metric: str, others: Sequence[str], split: str) -> list[str]:
+    """Return the row of means and standard deviations over the seeds."""
+
+    def over(where: str, name: str) -> str:
+        known = [run["scores"][where][name] for run in runs if where in run["scores"]]
+        return spread(name, known) if known else "–"
+
+    valid = [over("valid", metric)] if split == "test" else []
+    return ["**mean**", *valid, f"**{over(split, metric)}**", "", *(over(split, name) for name in others), ""]
+
+
+def made_with(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Say when, with what and on which machine the runs were made, and what their notes say."""
+    backbones = {
+        f"{b['name']}, {magnitude(b['parameters'])} parameters, {b['init']} weights, {b['attention']} attention"
+        for b in (run["backbone"] for run in runs)
+    }
+    made = dict.fromkeys(f"{run['date']} on {machine(run['environment'])}" for run in runs)
+    notes = dict.fromkeys(note for run in runs for note in run["notes"])
+    return f"Model: {'; '.join(sorted(backbones))}. Made {'; and '.join(made)}. Notes: {'; '.join(notes) or 'none'}."
+
+
+def machine(environment: Mapping[str, Any]) -> str:
+    """Say in words what a run ran on, and with."""
+    gpu = "" if environment.get("gpu", "none") == "none" else f" and {environment['gpu']}"
+    versions = ", ".join(f"{name} {environment[name]}" for name in VERSIONS if name in environment)
+    commit = f", commit {environment['git_commit'][:12]}" if "git_commit" in environment else ""
+    return f"{environment['cpu']} with {environment['cores']} cores{gpu} ({versions}{commit})"
+
+
+def split_of(one: Mapping[str, Any]) -> str:
+    """Return the split that counts: test, or validation where there is no test."""
+    return "test" if all("test" in run["scores"] for run in one["runs"]) else "valid"
+
+
+def spread(metric: str, scores: Iterable[float]) -> str:
+    """Write a metric's scores with several seeds: their mean, and their standard deviation where there are several."""
+    values = list(scores)
+    middle = cell(metric, mean(values))
+    return f"{middle} ± {cell(metric, stdev(values))}" if len(values) > 1 else middle
+
+
+def cell(metric: str, score: float | None) -> str:
+    """Write a metric's score: in percent, or as it is."""
+    return "–" if score is None else SCALE.score(metric, score)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table whose numbers stand on the right."""
+    rules = ["---", *["---:"] * (len(columns) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (columns, rules, *rows))

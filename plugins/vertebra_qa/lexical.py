@@ -1,0 +1,49 @@
+"""Words and how rare they are, for baselines that count the words two texts share."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from vertebra.tasks.words import is_cjk
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+Span = tuple[int, int]
+
+
+def word_spans(text: str) -> list[Span]:
+    """Return where the words, the marks and the Chinese and Japanese characters of a text are."""
+    spans: list[Span] = []
+    for match in _WORD.finditer(text):
+        start, end = match.span()
+        if any(map(is_cjk, match[0])):
+            spans += [(place, place + 1) for place in range(start, end)]
+        else:
+            spans.append((start, end))
+    return spans
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in lower case, marks included."""
+    return [text[start:end].lower() for start, end in word_spans(text)]
+
+
+class Rarity:
+    """The inverse document frequency of words: ln(1 + texts / texts that have the word); marks have none."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        documents = [set(words_of(text)) for text in texts]
+        self.n_texts = len(documents)
+        self.counts = Counter(word for words in documents for word in words)
+
+    def __getitem__(self, word: str) -> float:
+        if not word[0].isalnum():
+            return 0.0
+        return math.log1p(self.n_texts / max(1, self.counts[word]))
+
+    def is_common(self, word: str) -> bool:
+        """Whether a word is a mark, or stands in over ten texts and every fifth: no answer begins or ends with it."""
+        return not word[0].isalnum() or self.counts[word] > max(10, self.n_texts / 5)

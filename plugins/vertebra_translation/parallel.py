@@ -1,0 +1,78 @@
+"""Parallel text files: line n of one is the translation of line n of the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vertebra.config.schema import DataConfig, Strict
+from vertebra.data.files import COMPRESSED, listed, missing, text_lines
+from vertebra.data.options import reader_options
+from vertebra.data.splits import ALIASES
+from vertebra.errors import DataError
+
+
+@dataclass(frozen=True)
+class ParallelOptions(Strict):
+    """What `data.options` may set: how the names of the files of both languages end."""
+
+    source: str = "en"
+    target: str = "de"
+
+
+def read(config: DataConfig) -> dict[str, list[dict[str, Any]]]:
+    """Return the lines of `train.en` and `train.de`, and of the other splits, as rows with `source` and `target`.
+
+    `data.splits` may name a split's files without the ending. Raises `DataError` where two files have not equally many lines.
+    """
+    options = reader_options(ParallelOptions, config)
+    if config.path is None:
+        raise DataError("data.path is not set. Give the folder of the files.")
+    folder = Path(config.path).expanduser()
+    if not folder.is_dir():
+        raise DataError(
+            missing(folder) if not folder.exists() else f"'{folder}' is a file; give the folder of both files."
+        )
+    rows = {
+        split: aligned(*files, config.encoding)
+        for split, aliases in ALIASES.items()
+        if (files := _files(folder, split, aliases, config, options)) is not None
+    }
+    if not rows:
+        names = [path.name for path in sorted(folder.iterdir())]
+        raise DataError(
+            f"'{folder}' has no pair of files such as train.{options.source} and train.{options.target}; it holds: "
+            f"{listed(names)}. Set data.options.source and data.options.target to what their names end in."
+        )
+    return rows
+
+
+def aligned(source: Path, target: Path, encoding: str) -> list[dict[str, Any]]:
+    """Return the pairs of lines of two files; `DataError` with both counts where they differ."""
+    sources, targets = ([line.rstrip("\r\n") for line in text_lines(path, encoding)] for path in (source, target))
+    if len(sources) != len(targets):
+        raise DataError(
+            f"'{source}' has {len(sources)} lines and '{target}' has {len(targets)}: line n of one must be the translation "
+            "of line n of the other. A line is missing, or was cut in two."
+        )
+    return [{"source": one, "target": other} for one, other in zip(sources, targets, strict=True)]
+
+
+def _files(
+    folder: Path, split: str, aliases: tuple[str, ...], config: DataConfig, options: ParallelOptions
+) -> tuple[Path, Path] | None:
+    """Return both files of a split, None where there is neither; `DataError` where one is missing."""
+    given = config.splits.get(split)
+    for stem in (given,) if given else aliases:
+        both = [_file(folder, f"{stem}.{language}") for language in (options.source, options.target)]
+        if both[0] is not None and both[1] is not None:
+            return both[0], both[1]
+        if given or any(both):
+            lacking = options.source if both[0] is None else options.target
+            raise DataError(f"{missing(folder / f'{stem}.{lacking}')} Each split needs a file of both languages.")
+    return None
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    return next((path for end in ("", *COMPRESSED) if (path := folder / f"{name}{end}").is_file()), None)

@@ -1,0 +1,174 @@
+"""Language modelling: whole small runs, and numbers against transformers' own."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import vertebra
+from vertebra.cli.main import main
+from vertebra.config.schema import BackboneConfig
+from vertebra.engine.sources import nano
+from vertebra.errors import ConfigError
+from vertebra_lm.config import MaskedNextTokenConfig
+from vertebra_lm.masked import MaskedNextToken
+from vertebra_lm.task import LanguageModelling
+
+TINY = ["backbone.config={n_layer: 1, n_embd: 32, n_head: 2}", "gpu=cpu", "gpu.threads=1", "gpu.precision=fp32"]
+SAMPLE = ["data.options={train: 60, valid: 6, test: 6}", "task.window=64", "trainer.batch_size=8"]
+
+
+def train(folder: Path, task: str, *settings: str) -> Path:
+    overrides = [f"task={task}", *TINY, *SAMPLE, "trainer.learning_rate=1e-2", "trainer.trackers=[]", *settings]
+    assert main(["train", *overrides, f"hydra.run.dir='{folder}'"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VERTEBRA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return train(tmp_path_factory.mktemp("lm") / "run", "lm", "trainer.epochs=4")
+
+
+def read(run: Path, name: str) -> Any:
+    return json.loads((run / name).read_text())
+
+
+def test_a_model_learns_more_than_how_frequent_tokens_are(run: Path) -> None:
+    scores, baseline = read(run, "metrics.json")["test"], read(run, "baselines.json")["unigram"]["scores"]["test"]
+    assert scores["bits_per_byte"] < baseline["bits_per_byte"]
+    assert scores["token_hits"] > baseline["token_hits"]
+
+
+def test_bits_are_those_of_transformers_on_the_same_windows(run: Path, tmp_path: Path) -> None:
+    assert main(["export", str(run), str(tmp_path / "model")]) == 0
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    from vertebra_lm.sample import read as make
+
+    texts = [row["text"] for row in make(vertebra.DataConfig(options={"train": 60, "valid": 6, "test": 6}))["test"]]
+    tokens = [token for text in texts for token in [tokenizer.eos_token_id, *tokenizer(text)["input_ids"]]]
+    tokens.append(tokenizer.eos_token_id)
+    nats = 0.0
+    for start in range(0, len(tokens) - 1, 64):
+        stop = min(start + 64, len(tokens) - 1)
+        begins = [start, *(n for n in range(start + 1, stop) if tokens[n] == tokenizer.eos_token_id), stop]
+        for first, last in pairwise(begins):
+            with torch.no_grad():
+                logits = model(torch.tensor([tokens[first:last]])).logits[0]
+            nats += torch.nn.functional.cross_entropy(
+                logits, torch.tensor(tokens[first + 1 : last + 1]), reduction="sum"
+            ).item()
+    expected = nats / math.log(2) / sum(len(text.encode()) for text in texts)
+    assert read(run, "metrics.json")["test"]["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_evaluate_finds_the_scores_again_and_predict_weighs_a_text(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run), "--split", "test", "--output", str(run.parent / "again")]) == 0
+    again = read(run.parent / "again", "metrics.json")["test"]
+    assert again == pytest.approx(read(run, "metrics.json")["test"], rel=1e-6)
+    usual, odd = vertebra.load(run).predict(["Anna bought a red kite.", "kite red Anna. a bought"])
+    assert usual["nats"] / usual["tokens"] < odd["nats"] / odd["tokens"]
+    capsys.readouterr()
+
+
+def test_a_run_that_was_stopped_in_the_middle_of_an_epoch_ends_as_it_would_have(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", "lm", "trainer.max_steps=8", "trainer.checkpoint_every=2")
+
+    class Stop:
+        @vertebra.hookimpl
+        def step_ended(self, step: Any) -> None:
+            if step.step == 5:
+                raise KeyboardInterrupt
+
+    host = vertebra.create_host()
+    host.manager.register(Stop())
+    from vertebra.config.compose import compose
+    from vertebra.runs.execute import resume
+    from vertebra.runs.execute import train as start
+
+    folder = tmp_path / "stopped"
+    overrides = ["task=lm", *TINY, *SAMPLE, "trainer.learning_rate=1e-2", "trainer.trackers=[]", "trainer.max_steps=8"]
+    config = compose(
+        [*overrides, "trainer.checkpoint_every=2", f"hydra.run.dir='{folder}'"], vertebra.create_host()
+    ).config
+    with pytest.raises(KeyboardInterrupt):
+        start(config, folder, host)
+    resume(folder)
+    assert read(folder, "run.json")["weights"] == read(whole, "run.json")["weights"]
+    assert read(folder, "metrics.json") == read(whole, "metrics.json")
+
+
+def test_masked_tokens_are_learnt_in_both_directions(tmp_path: Path) -> None:
+    run = train(tmp_path / "mntp", "mntp", "trainer.epochs=2")
+    assert read(run, "run.json")["backbone"]["attention"] == "bidirectional"
+    losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0]
+
+
+def test_masks_are_drawn_anew_in_training_and_hide_what_is_predicted() -> None:
+    task = MaskedNextToken(MaskedNextTokenConfig(masked=0.25))
+    task.read_tokenizer(AutoTokenizer.from_pretrained(nano(BackboneConfig()).location))
+    ids = np.arange(100, 140, dtype=np.int32)
+    piece = task.piece(ids, ids + 1, 7)
+    assert task.piece(ids, ids + 1, 7).positions.tolist() == piece.positions.tolist()
+    first, again, other = (task.complete([piece], seed)[0] for seed in (1, 1, 2))
+    assert first.positions.tolist() == again.positions.tolist() != other.positions.tolist()
+    for one in (piece, first, other):
+        assert one.n_targets == 10 and set(one.input_ids[one.positions + 1]) == {task.mask}
+        assert one.target.tolist() == ids[one.positions + 1].tolist()
+        untouched = np.delete(one.input_ids, one.positions + 1)
+        assert untouched.tolist() == np.delete(ids, one.positions + 1).tolist()
+    alone = task.piece(ids[:1], ids[1:2], 0)
+    assert alone.n_targets == 0 and len(alone.positions) == 0
+
+
+def test_a_mask_of_several_tokens_is_refused() -> None:
+    task = MaskedNextToken(replace(MaskedNextTokenConfig(), mask_token="no single token"))
+    with pytest.raises(ConfigError, match=r"task\.mask_token='no single token' is \d+ tokens"):
+        task.read_tokenizer(AutoTokenizer.from_pretrained(nano(BackboneConfig()).location))
+
+
+def test_a_window_over_the_context_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert main(["train", "task=lm", *TINY, *SAMPLE, "task.window=5000", f"hydra.run.dir='{folder}'"]) == 2
+    assert "task.window=5000 is more than the backbone's context of 1024 tokens" in capsys.readouterr().err
+
+
+def test_your_own_files_without_validation_give_their_last_windows(tmp_path: Path) -> None:
+    file = tmp_path / "books.txt"
+    file.write_text("Once upon a time there was a mill by the river.\n" * 200)
+    run = train(
+        tmp_path / "run", "lm", "data=lm/corpus", f"data.path='{file}'", "data.options={}", "trainer.max_steps=2"
+    )
+    about = read(run, "data.json")
+    assert about["splits"]["valid"]["rows"] == round(0.1 * sum(one["rows"] for one in about["splits"].values()))
+    assert any(note.startswith("valid: the last 10%") for note in about["notes"])
+
+
+def test_inspect_shows_windows_and_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "task=lm", *SAMPLE[:2], "--rows", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "bytes a token" in shown and "train-1" in shown
+
+
+def test_a_baseline_alone_says_where_it_is_computed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["baseline", "task=lm"]) == 2
+    assert "computed by `vertebra train`" in capsys.readouterr().err
+
+
+def test_pieces_predict_the_next_token() -> None:
+    piece = LanguageModelling().piece(np.asarray([0, 5, 6]), np.asarray([5, 6, 7]), 0)
+    assert piece.target.tolist() == [5, 6, 7] and piece.positions.tolist() == [0, 1, 2] and piece.n_targets == 3

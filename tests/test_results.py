@@ -1,0 +1,153 @@
+"""docs/results.py: experiments by name, runs that go on where they were left, tables of what came out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from vertebra.runs.folder import RunFolder
+
+DOCS = Path(__file__).parents[1] / "docs"
+TINY = ("backbone.config={n_layer: 1, n_embd: 32, n_head: 2}", "gpu=cpu", "gpu.threads=1", "data.limit=40")
+
+
+def module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[name] = loaded  # dataclasses look their module up
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+page = module("results_page")
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program, with one short experiment, and its files in a folder of the test."""
+    loaded = module("results")
+    tiny = loaded.Experiment("A tiny sample", "ner/sample", None, (*TINY, "trainer.max_steps=3"), "small")
+    absent = loaded.Experiment("Not here", "ner/conll2003", "no/such/data")
+    monkeypatch.setattr(loaded, "EXPERIMENTS", {"tiny": tiny, "absent": absent})
+    monkeypatch.setattr(loaded, "FOLDER", tmp_path / "json")
+    return loaded
+
+
+def test_runs_are_made_once_and_go_on_where_they_were_left(
+    program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "runs"
+    arguments = ["--seeds", "1,2", "--runs", str(runs), "--data", str(tmp_path)]
+    assert program.main(arguments) == 0
+    assert "absent: skipped, for there is no" in capsys.readouterr().err
+    found = json.loads((tmp_path / "json" / "tiny.json").read_text(encoding="utf-8"))
+    assert found["budget"] == "small" and found["metric"] == "entity_f1" and found["higher_is_better"]
+    assert [run["seed"] for run in found["runs"]] == [1, 2]
+    for run in found["runs"]:
+        folder = RunFolder(runs / "tiny" / f"seed-{run['seed']}")
+        assert run["scores"] == program.rounded(folder.read_json("metrics.json"))
+        assert run["environment"]["cpu"] and run["backbone"]["init"] == "random"
+    assert list(found["baselines"]) == ["most frequent tag", "known entities", "CRF"]
+    assert str(tmp_path) not in json.dumps(found)  # nothing of the machine's folders
+
+    second = runs / "tiny" / "seed-2"
+    RunFolder(second).update_state(status="stopped")  # as if it had been interrupted
+    asked: list[list[str]] = []
+    monkeypatch.setattr(program, "vertebra", lambda arguments: asked.append(arguments) or 3)
+    assert program.main(["tiny", *arguments]) == 3
+    assert asked == [["resume", str(second)]]  # the first one is finished
+    changed = program.Experiment("A tiny sample", "ner/sample", None, TINY, "small")
+    monkeypatch.setattr(program, "EXPERIMENTS", {"tiny": changed})
+    assert program.main(["tiny", *arguments]) == 2
+    assert "was made by: train task=ner" in capsys.readouterr().err
+
+
+def test_an_unknown_experiment_is_refused(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        program.main(["tinny"])
+    assert "there is no experiment tinny; there are tiny, absent" in capsys.readouterr().err
+
+
+def test_every_experiment_names_its_task_and_its_budget() -> None:
+    for name, one in module("results").EXPERIMENTS.items():
+        line = one.arguments("FOLDER")
+        assert line[0] == "train" and line[1] == f"task={one.option.split('/')[0]}"
+        assert name.endswith("-small") or one.budget == "full" or one.path is None
+        assert one.seeds == (1, 2, 3)
+
+
+# --- tables
+
+
+def a_run(seed: int, test: float, **more: Any) -> dict[str, Any]:
+    scores = {"valid": {"f1": 0.7, "exact": 0.6}, "test": {"f1": test, "exact": 0.5}}
+    return {
+        "seed": seed,
+        "date": "2026-01-02",
+        "seconds": 754.0,
+        "backbone": {"name": "nano", "parameters": 9_200_000, "init": "random", "attention": "causal"},
+        "notes": ["random weights"],
+        "scores": scores,
+        "intervals": {split: {name: [0.4, 0.6] for name in some} for split, some in scores.items()},
+        "environment": {"cpu": "a processor", "cores": 2, "gpu": "none", "vertebra": "0.1.0", "git_commit": "f" * 40},
+        **more,
+    }
+
+
+def an_experiment(title: str, budget: str, *tests: float, baselines: bool = True) -> dict[str, Any]:
+    runs = [a_run(seed, test) for seed, test in enumerate(tests, start=1)]
+    beside = {
+        name: {"summary": name, **a_run(0, test), "seconds": 1.5} for name, test in (("lead", 0.3), ("copy", 0.45))
+    }
+    return {
+        "title": title,
+        "budget": budget,
+        "line": "vertebra train task=qa",
+        "metric": "f1",
+        "higher_is_better": True,
+        "baselines": beside if baselines else {},
+        "runs": runs,
+    }
+
+
+def written(folder: Path, *experiments: dict[str, Any]) -> Path:
+    for number, one in enumerate(experiments):
+        (folder / f"{number}.json").write_text(json.dumps(one), encoding="utf-8")
+    return folder
+
+
+def test_a_table_has_baselines_seeds_and_their_mean(tmp_path: Path) -> None:
+    folder = written(tmp_path, an_experiment("Answers", "full", 0.50, 0.52, 0.54))
+    lines = page.results(folder, "full").splitlines()
+    assert "| Answers | f1 (test) | 45.00 (copy) | **52.00 ± 2.00** | 3 |" in lines
+    assert "| lead | 70.00 | 30.00 | 40.0–60.0 | 50.00 | 1.5 s |" in lines
+    assert "| seed 2 | 70.00 | 52.00 | 40.0–60.0 | 50.00 | 12 min 34 s |" in lines
+    assert "| **mean** | 70.00 ± 0.00 | **52.00 ± 2.00** |  | 50.00 ± 0.00 |  |" in lines
+    assert "    vertebra train task=qa seed=1,2,3 --multirun" in lines
+    assert "Made 2026-01-02 on a processor with 2 cores (vertebra 0.1.0, commit ffffffffffff)" in lines[-1]
+    assert len({line.count("|") for line in lines if line.startswith("|") and "Answers" not in line}) <= 2
+
+
+def test_budgets_never_stand_together(tmp_path: Path) -> None:
+    folder = written(tmp_path, an_experiment("Long", "full", 0.5), an_experiment("Short", "small", 0.4))
+    full, small = page.results(folder, "full"), page.results(folder, "small")
+    assert "Long" in full and "Short" not in full
+    assert "Short" in small and "Long" not in small
+    assert "±" not in full and "mean" not in full  # of one seed there is none
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    assert page.results(tmp_path, "full") == "No experiment of this budget has been run yet."
+    folder = written(tmp_path, an_experiment("Alone", "full", 0.5, baselines=False))
+    assert "| Alone | f1 (test) | – | **50.00** | 1 |" in page.results(folder, "full")
+    one = an_experiment("Valid", "full", 0.5)
+    for scored in (*one["runs"], *one["baselines"].values()):
+        del scored["scores"]["test"]
+    assert "| Valid | f1 (valid) | 70.00 (lead) | **70.00** | 1 |" in page.results(written(tmp_path, one), "full")
