@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,9 +27,9 @@ class Ranker(Baseline):
 
     task: Recommendation
 
+    @abstractmethod
     def scores(self, history: Sequence[int]) -> Scores:
         """Return a score for each item of the catalogue after this history."""
-        raise NotImplementedError
 
     def predict(self, rows: Sequence[Row]) -> list[Any]:
         """Rank the catalogue for each row."""

@@ -116,7 +116,7 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path, kind: str) -> None
     with pytest.raises(DataError) as caught:
         read(tmp_path, file)
     message = str(caught.value)
-    assert "a.jsonl" in message and "data.bad_rows=skip" in message and "\n" not in message
+    assert "a.jsonl" in message and message.count("data.bad_rows=skip") == 1 and "\n" not in message
     assert kind == "cut xz" or any(place in message for place in (":2", "row 2"))
 
 

@@ -197,6 +197,10 @@ class Part:
     """Whether a document begins here."""
 
 
+class RefusedError(DataError):
+    """A place of a corpus that cannot be used, and that was not to be left out."""
+
+
 class _Reading:
     """Reads files, and counts what is read and what is left out."""
 
@@ -219,6 +223,8 @@ class _Reading:
             parts = self._texts(rows, f"'{file}'")
         try:
             yield from self._counted(parts)
+        except RefusedError:
+            raise
         except DataError as error:
             # What cannot be read ends a file: nobody knows where its next row would begin.
             self._leave_out(error)
@@ -231,7 +237,7 @@ class _Reading:
 
     def _leave_out(self, error: DataError) -> None:
         if self.data.bad_rows != "skip":
-            raise DataError(f"{error} (data.bad_rows=skip leaves it out, and counts.)") from error
+            raise RefusedError(f"{error} (data.bad_rows=skip leaves it out, and counts.)") from error
         self.skipped.append(str(error))
 
     def _counted(self, parts: Iterable[Part]) -> Iterator[Part]:

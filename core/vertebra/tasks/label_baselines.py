@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -37,9 +38,9 @@ class LabelBaseline(Baseline):
         if valid:
             self.own.calibrate(valid, [[logits] for logits in self.logits(valid)])
 
+    @abstractmethod
     def logits(self, rows: Sequence[Row]) -> list[list[float]]:
         """Return for each row its labels' log-probabilities, or log-odds."""
-        raise NotImplementedError
 
 
 class MajorityBaseline(LabelBaseline):
