@@ -69,8 +69,14 @@ def register_commands() -> list[CommandRef]:
         "inspect": "show a data set as the model will see it",
         "tokenizer": "learn a byte-level BPE tokenizer from text files",
         "plugins": "list the installed plugins, what they bring and what failed",
+        "doctor": "show what is found here: versions, devices, fast paths, plugins, caches",
+        "cache": "list what is kept on disk to be faster the next time, and clean it",
+        "new-plugin": "write an installable plugin with a task that learns at once",
     }
-    return [CommandRef(name, f"vertebra.cli.{name}:main", summary=summary) for name, summary in summaries.items()]
+    return [
+        CommandRef(name, f"vertebra.cli.{name.replace('-', '_')}:main", summary=summary)
+        for name, summary in summaries.items()
+    ]
 
 
 @hookimpl
