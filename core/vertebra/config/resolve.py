@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from vertebra.config.compatibility import combination_of, refusals, settled_packing
 from vertebra.config.defaults import GROUPS
 from vertebra.config.paths import check_encoding, check_path, expand
 from vertebra.config.schema import AdapterConfig, BackboneConfig, DataConfig, RunConfig, TaskChoice
@@ -21,6 +22,7 @@ REGISTERED = {
     "trainer.optimizer": "optimizer",
     "trainer.schedule": "schedule",
     "trainer.behaviours": "behaviour",
+    "trainer.more_metrics": "metric",
 }
 """The settings that name something registered, and its kind."""
 
@@ -46,6 +48,11 @@ def resolve(document: Mapping[str, Any], host: Host, errors: Sequence[str] = ())
     if errors:
         raise ConfigError("\n".join(errors))
     data, backbone = _with_home(parts.pop("data")), _with_home(parts.pop("backbone"))
+    adapter = parts["adapter"].name
+    errors += [one.line for one in refusals(combination_of(name, adapter, backbone, host), host)]
+    if errors:
+        raise ConfigError("\n".join(errors))
+    backbone = settled_packing(backbone, adapter, host)
     return RunConfig(tasks=(TaskChoice(name, settings, data),), backbone=backbone, seed=seed, **parts)
 
 

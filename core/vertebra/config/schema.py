@@ -156,6 +156,8 @@ class TrainerConfig(Strict):
     """Stop after this many evaluations without a better score."""
     metric: str | None = None
     """The validation score that picks the best checkpoint, or `loss`; by default the task's first metric."""
+    more_metrics: tuple[str, ...] = ()
+    """Registered metrics that are computed besides the task's own, such as those of a plugin."""
     keep_checkpoints: Positive = 2
     """How many of the latest checkpoints stay on disk, beside the best one."""
     log_every: Positive = 10

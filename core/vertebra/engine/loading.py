@@ -70,7 +70,7 @@ def load_backbone(
     Random weights are a function of `seed`. `language_model` asks for the language-model head, too. Raises `BackboneError`
     when the model cannot be loaded, or cannot attend or write as asked.
     """
-    if language_model:
+    if language_model and prefer == "causal":
         refuse_bidirectional(config)
     source = find_source(config, host)
     init = _initialisation(config, source)

@@ -70,6 +70,7 @@ def register_commands() -> list[CommandRef]:
         "tokenizer": "learn a byte-level BPE tokenizer from text files",
         "plugins": "list the installed plugins, what they bring and what failed",
         "doctor": "show what is found here: versions, devices, fast paths, plugins, caches",
+        "matrix": "show what goes together: tasks, adapters, attention, packing, models",
         "cache": "list what is kept on disk to be faster the next time, and clean it",
         "new-plugin": "write an installable plugin with a task that learns at once",
     }

@@ -70,8 +70,19 @@ class BackboneRef(Ref):
     kind = "backbone"
 
 
+@dataclass(frozen=True)
 class AdapterRef(Ref):
-    """A function that makes a backbone trainable in part: `(nn.Module, config) -> nn.Module`."""
+    """A function that makes a backbone trainable in part: `(nn.Module, config) -> nn.Module`.
+
+    What it cannot work with is declared here, and refused when a run is composed.
+    """
+
+    packed: bool = True
+    """Whether it is right on packed batches; where it is not, batches are padded."""
+    models: tuple[str, ...] | None = None
+    """The families of models (transformers' `model_type`) that it can adapt; None for all."""
+    tasks: tuple[str, ...] | None = None
+    """The families of tasks (`Task.family`) that it works for; None for all."""
 
     kind = "adapter"
 

@@ -62,7 +62,7 @@ def prepare(config: RunConfig, devices: Devices, host: Host) -> tuple[Prepared, 
     choice = config.tasks[0]
     task = load_task(choice, host)
     refuse_what_cannot_write(task, config)
-    metrics = load_metrics(task, host)
+    metrics = load_metrics(task, host, config.trainer.more_metrics)
     if not isinstance(task, CorpusTask):
         splits = load_splits(choice.data, task, host)
         task.fit(splits.rows["train"])
