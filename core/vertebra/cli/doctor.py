@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -81,9 +80,7 @@ def caches() -> dict[str, Any]:
     kinds = {kind: list(some) for kind, some in groupby(list_kept(), key=lambda one: one.kind)}
     return {
         "folder": str(cache_root()),
-        "kinds": {
-            kind: {"entries": len(some), "bytes": sum(one.size for one in some)} for kind, some in kinds.items()
-        },
+        "kinds": {kind: {"entries": len(some), "bytes": sum(one.size for one in some)} for kind, some in kinds.items()},
     }
 
 
@@ -97,7 +94,9 @@ def hub() -> dict[str, Any]:
         said = "not asked, because HF_HUB_OFFLINE is set: models and data come from this machine alone"
         return {"endpoint": constants.ENDPOINT, "answers": None, "said": said}
     answers = hub_answers()
-    said = "it answers" if answers else f"no answer within {SECONDS:.0f} seconds: models and data must be on this machine"
+    said = (
+        "it answers" if answers else f"no answer within {SECONDS:.0f} seconds: models and data must be on this machine"
+    )
     return {"endpoint": constants.ENDPOINT, "answers": answers, "said": said}
 
 
@@ -106,7 +105,7 @@ def show(found: Mapping[str, Any], console: Console) -> None:
     from vertebra.cli.cache import size
 
     heading(console, "Environment")
-    facts(console, {**found["environment"], "folder": os.getcwd()})
+    facts(console, {**found["environment"], "folder": str(Path.cwd())})
     heading(console, f"Fast paths of backbone '{found['backbone']}'")
     table = Table.grid(padding=(0, 2))
     for path in found["fast_paths"]:

@@ -42,5 +42,7 @@ def parser() -> Parser:
     )
     parser.add_argument("name", metavar="NAME", help="the task's name, as in task=NAME; the package is vertebra_NAME")
     parser.add_argument("--family", required=True, metavar="FAMILY", help="what kind of task it is, see below")
-    parser.add_argument("--into", type=Path, default=Path(), metavar="FOLDER", help="where the folder NAME goes (default: here)")
+    parser.add_argument(
+        "--into", type=Path, default=Path(), metavar="FOLDER", help="where the folder NAME goes (default: here)"
+    )
     return parser

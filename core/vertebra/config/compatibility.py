@@ -41,8 +41,8 @@ MODEL_FAMILIES = {
     "qwen2": ModelFamily(),
     "qwen3": ModelFamily(),
     "gpt_neox": ModelFamily(),
-    "gemma2": ModelFamily(writes=False),
-    "gptj": ModelFamily(bidirectional=False, packed=False, writes=False),
+    "gemma2": ModelFamily(packed=False, writes=False),
+    "gptj": ModelFamily(bidirectional=False, packed=False),
     "gpt_neo": ModelFamily(bidirectional=False, packed=False),
     "bloom": ModelFamily(bidirectional=False, packed=False),
 }
@@ -129,7 +129,11 @@ def _attention(chosen: _Chosen) -> Iterator[Refusal]:
         )
     asked = names.attention == "bidirectional" or (names.random and chosen.task.attention == "bidirectional")
     if asked and not chosen.family.bidirectional:
-        wanted = "backbone.attention=bidirectional" if names.attention != "auto" else f"task={names.task}, which reads both ways,"
+        wanted = (
+            "backbone.attention=bidirectional"
+            if names.attention != "auto"
+            else f"task={names.task}, which reads both ways,"
+        )
         yield Refusal(
             "models of this family see only what stands before a token",
             f"{wanted} does not go with models of the family '{names.model}', which cannot attend in both directions. Use "
@@ -150,7 +154,8 @@ def _packing(chosen: _Chosen) -> Iterator[Refusal]:
     if not chosen.adapter.packed:
         yield Refusal(
             f"the adapter '{names.adapter}' needs padded batches",
-            f"backbone.packing=packed does not go with adapter={names.adapter}, which needs padded batches. Use padded or auto.",
+            f"backbone.packing=packed does not go with adapter={names.adapter}, which needs padded batches. Use padded or "
+            "auto.",
         )
 
 
@@ -159,8 +164,8 @@ def _head(chosen: _Chosen) -> Iterator[Refusal]:
     if not chosen.family.writes and chosen.task.needs_language_model:
         yield Refusal(
             "the language-model head of this family is more than one matrix, and cannot be trained to write here",
-            f"task={names.task} needs a language-model head that is one matrix, and that of the family '{names.model}' is more. "
-            "Choose another family, such as gpt2, llama or qwen3.",
+            f"task={names.task} needs a language-model head that is one matrix, and that of the family '{names.model}' is "
+            "more. Choose another family, such as gpt2, llama or qwen3.",
         )
 
 
@@ -175,8 +180,8 @@ def _adapter(chosen: _Chosen) -> Iterator[Refusal]:
     if adapter.tasks is not None and chosen.task.family not in adapter.tasks:
         yield Refusal(
             f"the adapter '{names.adapter}' is for tasks of other families",
-            f"adapter={names.adapter} does not go with task={names.task}, a task of the family '{chosen.task.family}'. It takes: "
-            f"{', '.join(adapter.tasks)}.",
+            f"adapter={names.adapter} does not go with task={names.task}, a task of the family '{chosen.task.family}'. It "
+            f"takes: {', '.join(adapter.tasks)}.",
         )
 
 

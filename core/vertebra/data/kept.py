@@ -78,10 +78,11 @@ def _read(kind: str, folder: Path) -> Kept | None:
     """Return a folder as an entry; None where it has anything but a manifest of its own name and the files in that."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
-        files = {MANIFEST, *manifest["checksums"]}
-        sizes = {file.name: file.lstat().st_size for file in folder.iterdir() if file.is_file()}
-        if manifest["key"] != folder.name or "format" not in manifest or not files.issuperset(os.listdir(folder)):
+        files = list(folder.iterdir())
+        own = {MANIFEST, *manifest["checksums"]}
+        if manifest["key"] != folder.name or "format" not in manifest or any(file.name not in own for file in files):
             return None
-        return Kept(kind, folder, sum(sizes.values()), (folder / MANIFEST).stat().st_mtime)
+        size = sum(file.lstat().st_size for file in files)
+        return Kept(kind, folder, size, (folder / MANIFEST).stat().st_mtime)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -109,4 +109,6 @@ def _generation(backbone: Backbone, cannot_write: str) -> FastPath:
     if backbone.language_model is None:
         return FastPath(name, False, cannot_write)
     notes = Generator(as_loaded(backbone), backbone.tokenizer).notes
-    return FastPath(name, not notes, "; ".join(notes) or "many texts are written at once, over pages of keys and values")
+    return FastPath(
+        name, not notes, "; ".join(notes) or "many texts are written at once, over pages of keys and values"
+    )

@@ -35,7 +35,9 @@ def write_plugin(name: str, family: str, folder: Path, host: Host) -> list[Path]
     check_family(family)
     check_name(name, host)
     if folder.exists():
-        raise ConfigError(f"'{folder}' exists already: remove it, choose another name, or another place with --into FOLDER.")
+        raise ConfigError(
+            f"'{folder}' exists already: remove it, choose another name, or another place with --into FOLDER."
+        )
     if not folder.parent.is_dir():
         raise ConfigError(f"There is no folder '{folder.parent}' to write '{folder.name}' into.")
     files = dict(render(name, family))
