@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vertebra.testing.breaches import Breach as Breach
-    from vertebra.testing.breaches import BrokenPromises as BrokenPromises
+    from vertebra.testing.breaches import BrokenPromisesError as BrokenPromisesError
     from vertebra.testing.kit import check_task as check_task
     from vertebra.testing.promises import PROMISES as PROMISES
     from vertebra.testing.promises import Promise as Promise
 
 _HOME = {
     "Breach": "vertebra.testing.breaches",
-    "BrokenPromises": "vertebra.testing.breaches",
+    "BrokenPromisesError": "vertebra.testing.breaches",
     "PROMISES": "vertebra.testing.promises",
     "Promise": "vertebra.testing.promises",
     "check_task": "vertebra.testing.kit",
 }
 
-__all__ = ["PROMISES", "Breach", "BrokenPromises", "Promise", "check_task"]
+__all__ = ["PROMISES", "Breach", "BrokenPromisesError", "Promise", "check_task"]
 
 
 def __getattr__(name: str) -> Any:

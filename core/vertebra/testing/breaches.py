@@ -25,7 +25,7 @@ class Breach:
     """What it usually comes from, and what to do."""
 
 
-class BrokenPromises(AssertionError):
+class BrokenPromisesError(AssertionError):
     """A task breaks promises: `breaches` has all that was found, by the promise's name."""
 
     def __init__(self, task: str, breaches: Mapping[Promise, Sequence[Breach]], unchecked: Mapping[str, str]) -> None:
@@ -38,11 +38,11 @@ class BrokenPromises(AssertionError):
         super().__init__("\n\n".join(parts))
 
 
-class DoesNotApply(Exception):
+class DoesNotApplyError(Exception):
     """Raised by a check: the promise is none of this task's, and why."""
 
 
-class Unmet(Exception):
+class UnmetError(Exception):
     """Raised where a check needs what another one, which has said so, could not make."""
 
 

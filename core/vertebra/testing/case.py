@@ -31,7 +31,7 @@ from vertebra.runs.tasks import load_task
 from vertebra.tasks.config import CorpusConfig, GenerationConfig
 from vertebra.tasks.features import Features
 from vertebra.tasks.task import Row, Task
-from vertebra.testing.breaches import DoesNotApply, Unmet, place
+from vertebra.testing.breaches import DoesNotApplyError, UnmetError, place
 
 T = TypeVar("T")
 KnownScore = tuple[str, Sequence[Any], Sequence[Any], float]
@@ -46,7 +46,7 @@ SHORT: dict[type, dict[str, Any]] = {GenerationConfig: {"max_new_tokens": 24}, C
 
 
 class shared(Generic[T]):  # noqa: N801  (a decorator)
-    """A property that is made once; where that failed, who asks again is told so by `Unmet`."""
+    """A property that is made once; where that failed, who asks again is told so by `UnmetError`."""
 
     def __init__(self, make: Callable[[Case], T]) -> None:
         self.make, self.__doc__ = make, make.__doc__
@@ -57,10 +57,10 @@ class shared(Generic[T]):  # noqa: N801  (a decorator)
     def __get__(self, case: Case, owner: type | None = None) -> T:
         kept = vars(case)
         if f"no {self.name}" in kept:
-            raise Unmet(kept[f"no {self.name}"])
+            raise UnmetError(kept[f"no {self.name}"])
         try:
             kept[self.name] = self.make(case)
-        except (DoesNotApply, Unmet):
+        except (DoesNotApplyError, UnmetError):
             raise
         except Exception as error:
             said = str(error) if isinstance(error, VertebraError) else describe(error)
@@ -163,6 +163,7 @@ class Case:
                 "batch_size": 8,
                 "learning_rate": 3e-3,
                 "evaluate_every": steps,
+                "checkpoint_every": max(1, steps // 2),
                 "baselines": False,
                 "trackers": [],
                 **trainer,
@@ -219,7 +220,7 @@ class Case:
             except VertebraError:
                 continue
             return split
-        raise DoesNotApply("neither training nor validation rows have a reference")
+        raise DoesNotApplyError("neither training nor validation rows have a reference")
 
     @property
     def rows(self) -> Sequence[Row]:

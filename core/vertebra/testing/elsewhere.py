@@ -12,6 +12,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from vertebra.engine.evaluate import evaluate
 from vertebra.host.manager import create_host
@@ -30,7 +31,7 @@ def main(folder: str) -> None:
         choice = run.config.tasks[0]
         splits, features_of = run.read(choice.data, host)
         metrics = load_metrics(run.task, host)
-        predictions = {}
+        predictions: dict[str, Any] = {}
         for split in ("valid", "test"):
             if split in splits.rows:
                 rows = splits.rows[split]
@@ -48,8 +49,8 @@ def main(folder: str) -> None:
 
 
 def digest(features: Iterable[Features]) -> str:
-    """Return a hash of tokens, positions and targets."""
-    content = [[one.input_ids.tolist(), one.positions.tolist(), str(one.target)] for one in features]
+    """Return a hash of tokens, positions, targets and notes."""
+    content = [[one.input_ids.tolist(), one.positions.tolist(), str(one.target), one.note] for one in features]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -18,7 +18,7 @@ from vertebra.engine.packing import PackedBatch, pack
 from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.generation import Generation
 from vertebra.tasks.task import Task
-from vertebra.testing.breaches import DoesNotApply
+from vertebra.testing.breaches import DoesNotApplyError
 from vertebra.testing.case import Case
 
 STEPS = 400
@@ -36,7 +36,7 @@ def gold_predictions(case: Case) -> list[Any]:
     share(model, task, case.devices)
     batch = pack(case.features, task.collate)
     if batch.targets is None:
-        raise DoesNotApply("its features have no targets")
+        raise DoesNotApplyError("its features have no targets")
     with torch.no_grad():
         outputs = model(batch, task.name)
     best = descend(task, outputs, batch.targets)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vertebra.errors import VertebraError
 from vertebra.host.hooks import describe
 from vertebra.names import unknown
-from vertebra.testing.breaches import Breach, BrokenPromises, DoesNotApply, Unmet, culprit
+from vertebra.testing.breaches import Breach, BrokenPromisesError, DoesNotApplyError, UnmetError, culprit
 from vertebra.testing.promises import PROMISES, Promise
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def check_task(
     are cases of metrics: (metric, predictions, references, score). `only` names the promises that are tried, by default
     all of `PROMISES`; `skip` those that are not, each with its reason.
 
-    Raises `BrokenPromises`, an `AssertionError`, with everything that is broken: which promise, where, what was seen, and
+    Raises `BrokenPromisesError`, an `AssertionError`, with everything that is broken: which promise, where, what was seen, and
     the usual cause. Raises `ValueError` for the name of no promise, or one that is skipped without a reason.
     """
     from vertebra.testing.case import Case
@@ -58,15 +58,15 @@ def check_task(
         for promise in promises:
             try:
                 found = find_breaches(promise, case)
-            except DoesNotApply:
+            except DoesNotApplyError:
                 continue
-            except Unmet as reason:
+            except UnmetError as reason:
                 unchecked[promise.name] = str(reason)
                 continue
             if found:
                 breaches[promise] = found
     if breaches:
-        raise BrokenPromises(task if isinstance(task, str) else task.__name__, breaches, unchecked)
+        raise BrokenPromisesError(task if isinstance(task, str) else task.__name__, breaches, unchecked)
 
 
 def chosen(only: Iterable[str], skip: Mapping[str, str]) -> list[Promise]:
@@ -85,13 +85,13 @@ def chosen(only: Iterable[str], skip: Mapping[str, str]) -> list[Promise]:
 def find_breaches(promise: Promise, case: Case) -> list[Breach]:
     """Run one check; what the task raises in it is a breach, too.
 
-    Raises `DoesNotApply` and `Unmet` as the check does.
+    Raises `DoesNotApplyError` and `UnmetError` as the check does.
     """
     check = promise.load()
     try:
         with case.isolated():
             return list(check(case))
-    except (DoesNotApply, Unmet):
+    except (DoesNotApplyError, UnmetError):
         raise
     except Exception as error:
         said = str(error) if isinstance(error, VertebraError) else describe(error)

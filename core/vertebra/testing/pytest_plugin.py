@@ -128,7 +128,7 @@ class PromiseTest(pytest.Item):
 
     def runtest(self) -> None:
         """Try the promise; a promise that is none of this task's is skipped, with the reason."""
-        from vertebra.testing.breaches import BrokenPromises, DoesNotApply, Unmet
+        from vertebra.testing.breaches import BrokenPromisesError, DoesNotApplyError, UnmetError
         from vertebra.testing.kit import find_breaches
 
         if self.reason:
@@ -136,18 +136,22 @@ class PromiseTest(pytest.Item):
         assert isinstance(self.parent, TaskTests)
         try:
             breaches = find_breaches(self.promise, self.parent.case)
-        except DoesNotApply as reason:
+        except DoesNotApplyError as reason:
             pytest.skip(str(reason))
-        except Unmet as reason:
+        except UnmetError as reason:
             pytest.skip(f"not tried: {reason}")
         if breaches:
-            raise BrokenPromises(self.parent.name, {self.promise: breaches}, {})
+            raise BrokenPromisesError(self.parent.name, {self.promise: breaches}, {})
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return what is broken, without the kit's own traceback."""
-        from vertebra.testing.breaches import BrokenPromises
+        from vertebra.testing.breaches import BrokenPromisesError
 
-        return str(excinfo.value) if isinstance(excinfo.value, BrokenPromises) else super().repr_failure(excinfo, style)
+        return (
+            str(excinfo.value)
+            if isinstance(excinfo.value, BrokenPromisesError)
+            else super().repr_failure(excinfo, style)
+        )
 
     def reportinfo(self) -> tuple[str, int | None, str]:
         """Return how reports call this test."""

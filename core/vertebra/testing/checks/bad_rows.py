@@ -21,7 +21,7 @@ from vertebra.host.refs import ReaderRef
 from vertebra.runs.tasks import load_task
 from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.task import Row, Task
-from vertebra.testing.breaches import Breach, DoesNotApply, culprit
+from vertebra.testing.breaches import Breach, DoesNotApplyError, culprit
 from vertebra.testing.case import Case
 from vertebra.testing.likeness import brief
 
@@ -41,7 +41,7 @@ def check(case: Case) -> Iterator[Breach]:
     """Put one bad row among good ones, and see what loading and encoding make of it."""
     prepared, model = case.prepared
     if isinstance(prepared.task, CorpusTask):
-        raise DoesNotApply("a corpus is read as running text")
+        raise DoesNotApplyError("a corpus is read as running text")
     good = [{name: value for name, value in row.items() if name != ID} for row in prepared.splits.rows["train"]]
     host = with_reader(create_host())
     for what, row, may_be_taken in bad_rows(good, prepared.task.columns):

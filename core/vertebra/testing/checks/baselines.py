@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from vertebra.runs.baselines import compute, described
 from vertebra.tasks.corpus_task import CorpusTask
-from vertebra.testing.breaches import Breach, DoesNotApply
+from vertebra.testing.breaches import Breach, DoesNotApplyError
 from vertebra.testing.case import Case
 
 
@@ -15,7 +15,7 @@ def check(case: Case) -> Iterator[Breach]:
     """Score each baseline on the few rows."""
     prepared, _ = case.prepared
     if not list(prepared.task.baselines()):
-        raise DoesNotApply("the task has no baselines")
+        raise DoesNotApplyError("the task has no baselines")
     computed = compute(prepared.task, prepared.metrics, prepared.splits, cache=False)
     for what, error in computed.errors.items():
         yield Breach(

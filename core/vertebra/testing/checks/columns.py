@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from vertebra.data.encode import encode_row
+from vertebra.data.load import load_splits
 from vertebra.data.rows import ID
+from vertebra.engine.loading import load_backbone
 from vertebra.names import did_you_mean
 from vertebra.runs.tasks import load_task
 from vertebra.tasks.corpus_task import CorpusTask
-from vertebra.testing.breaches import Breach, DoesNotApply
+from vertebra.testing.breaches import Breach, DoesNotApplyError
 from vertebra.testing.case import Case
 
 ROWS = 3
@@ -38,21 +41,17 @@ def check(case: Case) -> Iterator[Breach]:
     config = case.config()
     task = load_task(config.tasks[0], case.host)
     if isinstance(task, CorpusTask):
-        raise DoesNotApply("a corpus is read as running text")
+        raise DoesNotApplyError("a corpus is read as running text")
     yield from check_declared(case, task.columns, task.needed_for_prediction())
-    from vertebra.data.load import load_splits
-
     splits = load_splits(config.tasks[0].data, task, case.host)
     asked: set[str] = set()
     watched = [Watched(dict(row), asked) for row in splits.rows["train"]]
-    for method, arguments in (("fit", [watched]), *(("check", [row]) for row in watched[:ROWS])):
+    for name, call in [("fit", partial(task.fit, watched)), *(("check", partial(task.check, row)) for row in watched)]:
         try:
-            getattr(task, method)(*arguments)
+            call()
         except KeyError as error:
-            yield undeclared(case, method, error, task.columns)
+            yield undeclared(case, name, error, task.columns)
             return
-    from vertebra.engine.loading import load_backbone
-
     tokenizer = load_backbone(config.backbone, case.host, language_model=task.needs_language_model).tokenizer
     judged = [Watched(dict(row), asked) for row in splits.rows.get("valid", splits.rows["train"])[:ROWS]]
     for row in [*watched[:ROWS], *judged]:

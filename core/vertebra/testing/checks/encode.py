@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from vertebra.data.encode import encode_row
 from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.features import Features
-from vertebra.testing.breaches import Breach, DoesNotApply
+from vertebra.tasks.task import Row, Task
+from vertebra.testing.breaches import Breach, DoesNotApplyError
 from vertebra.testing.case import Case
 from vertebra.testing.likeness import brief
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CAUSE = (
     "something is drawn at random, counted from call to call, taken from the time, or from the order of a set: make it a "
@@ -22,7 +27,7 @@ def check(case: Case) -> Iterator[Breach]:
     """Fit two tasks, encode each row twice with one and once with the other, and without its reference."""
     prepared, model = case.prepared
     if isinstance(prepared.task, CorpusTask):
-        raise DoesNotApply("a corpus is cut into windows by the core")
+        raise DoesNotApplyError("a corpus is cut into windows by the core")
     rows, tokenizer = prepared.splits.rows["train"], model.backbone.tokenizer
     one, other = (case.fitted(copy.deepcopy(list(rows))) for _ in range(2))
     if one.state() != other.state():
@@ -44,14 +49,11 @@ def check(case: Case) -> Iterator[Breach]:
     yield from check_prediction(case, one, rows[0], tokenizer)
 
 
-def check_prediction(case: Case, task: object, row: dict[str, object], tokenizer: object) -> Iterator[Breach]:
+def check_prediction(case: Case, task: Task, row: Row, tokenizer: PreTrainedTokenizerBase) -> Iterator[Breach]:
     """Encode a row as prediction has it: with the columns that prediction needs, and without any target."""
-    from vertebra.tasks.task import Task
-
-    assert isinstance(task, Task)
     only = {name: row[name] for name in ("id", *task.needed_for_prediction())}
     try:
-        pieces = encode_row(task, only, tokenizer)  # type: ignore[arg-type]
+        pieces = encode_row(task, only, tokenizer)
     except Exception as error:
         yield Breach(
             case.place("encode"),

@@ -9,7 +9,7 @@ import torch
 
 from vertebra.engine.evaluate import share
 from vertebra.engine.packing import pack
-from vertebra.testing.breaches import Breach, DoesNotApply
+from vertebra.testing.breaches import Breach, DoesNotApplyError
 from vertebra.testing.case import Case
 
 SEQUENCES = 8
@@ -22,7 +22,7 @@ def check(case: Case) -> Iterator[Breach]:
     share(model, task, case.devices)
     features = [one for one in case.features if one.n_targets][:SEQUENCES]
     if not features:
-        raise DoesNotApply("no sequence has a target")
+        raise DoesNotApplyError("no sequence has a target")
     batch = pack(features, task.collate)
     assert batch.targets is not None
     where = case.place("loss")

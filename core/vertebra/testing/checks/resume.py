@@ -33,12 +33,12 @@ class StopHalfWay:
 
 def check(case: Case) -> Iterator[Breach]:
     """Stop a run, resume it, and compare the files that it leaves with those of a run of the same settings."""
-    whole = case.train("uninterrupted", case.config(checkpoint_every=HALF))
+    whole = case.short_run
     stop = StopHalfWay()
     case.host.manager.register(stop)
     try:
         with suppress(StoppedError):
-            case.train("resumed", case.config(checkpoint_every=HALF))
+            case.train("resumed", case.config())
     finally:
         case.host.manager.unregister(stop)
     resume(case.folder / "resumed", case.host)

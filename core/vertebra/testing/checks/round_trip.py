@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.generation import Generation
-from vertebra.testing.breaches import Breach, DoesNotApply
+from vertebra.testing.breaches import Breach, DoesNotApplyError
 from vertebra.testing.case import Case
 from vertebra.testing.likeness import brief, says
 
@@ -15,7 +15,7 @@ def check(case: Case) -> Iterator[Breach]:
     """Compare what the best outputs are decoded to with the references, row by row."""
     task = case.prepared[0].task
     if isinstance(task, CorpusTask):
-        raise DoesNotApply("the predictions of a corpus task are losses")
+        raise DoesNotApplyError("the predictions of a corpus task are losses")
     if isinstance(task, Generation):
         yield from check_texts(case, task)
         return

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from vertebra.names import did_you_mean
-from vertebra.testing.breaches import Breach, DoesNotApply, short
+from vertebra.testing.breaches import Breach, DoesNotApplyError, short
 from vertebra.testing.case import Case
 
 
@@ -20,7 +20,7 @@ def check(case: Case) -> Iterator[Breach]:
     known = {field.name for field in fields(owner)} if owner is not None else set()
     read = dict(readings(case))
     if owner is None and not read:
-        raise DoesNotApply("the task has no settings")
+        raise DoesNotApplyError("the task has no settings")
     for name, where in read.items():
         if name not in known and not hasattr(owner, name):
             declared = f"{owner.__name__} has {', '.join(sorted(known))}" if owner else "the TaskRef names no config"
