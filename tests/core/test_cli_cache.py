@@ -134,7 +134,9 @@ def test_what_is_no_entry_stays(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (root / "photos" / "holiday" / "manifest.json").write_text('{"key": "other", "format": 1, "checksums": {}}')
     FeatureCache().put("guest", ENCODED)
     (root / "features" / "guest" / "added.txt").write_text("mine")
-    kept = [path for path in sorted(root.rglob("*")) if path.is_file() and path.parent.name not in ("new", "old", "states")]
+    kept = [
+        path for path in sorted(root.rglob("*")) if path.is_file() and path.parent.name not in ("new", "old", "states")
+    ]
     assert main(["cache", "clean", "--yes"]) == 0
     assert [path for path in sorted(root.rglob("*")) if path.is_file()] == kept
     assert (elsewhere / "manifest.json").exists()
@@ -191,11 +193,25 @@ def test_an_entry_that_cannot_be_removed_is_named(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("n_bytes", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (999_600, "1 MB"), (123_456_789, "123 MB"), (5e9, "5 GB"), (7e15, "7e+03 TB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (999_600, "1 MB"),
+        (123_456_789, "123 MB"),
+        (5e9, "5 GB"),
+        (7e15, "7e+03 TB"),
+    ],
 )
 def test_sizes(n_bytes: float, text: str) -> None:
     assert size(n_bytes) == text
 
 
 def test_ages() -> None:
-    assert [in_days(age) for age in (0, 0.99, 1, 2, 40.7)] == ["today", "today", "1 day ago", "2 days ago", "40 days ago"]
+    assert [in_days(age) for age in (0, 0.99, 1, 2, 40.7)] == [
+        "today",
+        "today",
+        "1 day ago",
+        "2 days ago",
+        "40 days ago",
+    ]

@@ -36,7 +36,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     bpe = Tokenizer(models.BPE({END: 0, **{one: number for number, one in enumerate(alphabet, start=1)}}, []))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     bpe.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END, bos_token=END, pad_token=END, unk_token=END)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token=END, bos_token=END, pad_token=END, unk_token=END
+    )
     made = {}
     for family in MODEL_FAMILIES:
         folder = tmp_path_factory.mktemp(family)
@@ -116,11 +118,7 @@ def sample() -> list[Cell]:
     first = {one.rule: cell for cell in reversed(CELLS) for one in cell.refusals}
     chosen = [("ner", "mistral"), ("classification", "gptj"), ("summarization", "qwen3"), ("mntp", "llama")]
     running = [
-        next(
-            cell
-            for cell in CELLS
-            if not cell.refusals and (cell.combination.task, cell.combination.model) == pair
-        )
+        next(cell for cell in CELLS if not cell.refusals and (cell.combination.task, cell.combination.model) == pair)
         for pair in chosen
     ]
     return [*first.values(), *running]
@@ -140,7 +138,9 @@ def test_all_cells_are_true(cell: Cell, folders: dict[str, str], tmp_path: Path)
 def test_attention_that_follows_the_task_is_refused_where_the_model_cannot(folders: dict[str, str]) -> None:
     backbone = {"option": "hf", "path": folders["gptj"]}
     assert configure(HOST, task="ner", backbone=backbone).backbone.attention == "auto"  # trained weights: causal
-    with pytest.raises(ConfigError, match=r"task=ner, which reads both ways, does not go with models of the family 'gptj'"):
+    with pytest.raises(
+        ConfigError, match=r"task=ner, which reads both ways, does not go with models of the family 'gptj'"
+    ):
         configure(HOST, task="ner", backbone={**backbone, "init": "random"})
 
 
@@ -215,7 +215,9 @@ def test_an_adapter_that_needs_padding_gets_it(tmp_path: Path, folders: dict[str
     assert config.backbone.packing == "padded"
     train(config, tmp_path / "run", host)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["backbone"]["packing"] == "padded"
-    with pytest.raises(ConfigError, match=r"packing=packed does not go with adapter=prefix, which needs padded batches"):
+    with pytest.raises(
+        ConfigError, match=r"packing=packed does not go with adapter=prefix, which needs padded batches"
+    ):
         configure(host, task="ner", adapter="prefix", backbone={"packing": "packed"})
 
 

@@ -27,8 +27,11 @@ def check(case: Case) -> Iterator[Breach]:
     assert batch.targets is not None
     where = case.place("loss")
     together = task.loss(model(batch, task.name), batch.targets)
-    if together.numel() != 1 or not math.isfinite(float(together)):
-        what = f"it gives {tuple(together.shape)} numbers" if together.numel() != 1 else f"it gives {float(together)}"
+    seen = (
+        together.detach()
+    )  # torch warns where a tensor with a gradient becomes a number, and a warning may be an error
+    if together.numel() != 1 or not math.isfinite(float(seen)):
+        what = f"it gives {tuple(together.shape)} numbers" if together.numel() != 1 else f"it gives {float(seen)}"
         yield Breach(where, what, "the loss of a batch is one finite number: reduction='mean', and no logarithm of 0")
         return
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -47,10 +50,10 @@ def check(case: Case) -> Iterator[Breach]:
         with torch.no_grad():
             alone += float(task.loss(model(single, task.name), single.targets)) * one.n_targets
     mean = alone / sum(one.n_targets for one in features)
-    if not math.isclose(mean, float(together), rel_tol=1e-3, abs_tol=1e-4):
+    if not math.isclose(mean, float(seen), rel_tol=1e-3, abs_tol=1e-4):
         yield Breach(
             where,
-            f"{len(features)} sequences have a loss of {float(together):.5g} in one batch, and {mean:.5g} as the mean of each "
+            f"{len(features)} sequences have a loss of {float(seen):.5g} in one batch, and {mean:.5g} as the mean of each "
             "alone, weighted by their targets",
             "the loss is a sum, is divided by something else than the number of targets, or compares the sequences of a batch "
             "with each other: it would depend on how memory cuts a step",
