@@ -94,7 +94,7 @@ def count_orders(tokens_T: Numbers, vocabulary: int) -> list[Order]:
     orders = []
     for length in range(1, min(ORDER, len(tokens_T)) + 1):
         number_T = numbers[length - 1]
-        # Of all but the longest it counts how many different tokens stood before them: "Francisco" is frequent after "San" alone.
+        # Of shorter ones it counts how many different tokens stood before them: "Francisco" is frequent, but after "San" alone.
         places = number_T[firsts[length]] if length < ORDER else number_T[length - 1 :]
         counts_U = np.bincount(places, minlength=len(keys[length - 1])).astype(np.float64)
         orders.append(_order(keys[length - 1], counts_U, seen[length - 1], vocabulary))
@@ -108,7 +108,9 @@ def _order(keys_U: Numbers, counts_U: Shares, contexts: int, vocabulary: int) ->
     taken = np.bincount(context_U, discounts_U, minlength=contexts)
     followed = totals > 0
     rest = np.divide(taken, totals, out=np.ones(contexts), where=followed)
-    shares_U = np.divide(counts_U - discounts_U, totals[context_U], out=np.zeros(len(keys_U)), where=followed[context_U])
+    shares_U = np.divide(
+        counts_U - discounts_U, totals[context_U], out=np.zeros(len(keys_U)), where=followed[context_U]
+    )
     likeliest = np.full(contexts, NONE)
     # Written in the order of rising counts, so that the greatest stays; of equals, the lowest token.
     by_count = np.lexsort((-token_U, counts_U))

@@ -15,6 +15,7 @@ from transformers import AutoModel
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.attention import PACKED, Options, attend
+from vertebra.engine.attention_blocks import attend_in_blocks
 from vertebra.engine.backbone import Attention, run_packed, run_padded
 from vertebra.engine.dropout import keep_mask
 from vertebra.engine.loading import checkpoint_activations
@@ -220,3 +221,25 @@ def test_pieces_keep_to_the_budget_and_lose_nothing(lengths: list[int], budget: 
     for piece in pieces:
         cost = len(piece) * max(map(len, piece)) if padded else sum(map(len, piece))
         assert cost <= budget or len(piece) == 1
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("length", [192, 200, 384, 1024])
+def test_long_sequences_in_bf16_attend_as_in_fp32_but_for_rounding(length: int, causal: bool) -> None:
+    torch.manual_seed(length)
+    heads = [torch.randn(2, 3, length, 32).bfloat16().requires_grad_() for _ in "qkv"]
+    exact = [one.detach().float().requires_grad_() for one in heads]
+    ours = attend_in_blocks(*heads, causal)
+    wanted = torch.nn.functional.scaled_dot_product_attention(*exact, is_causal=causal)
+    upstream = torch.randn_like(wanted)
+    pairs = [
+        (ours, wanted),
+        *zip(
+            torch.autograd.grad(ours, heads, upstream.bfloat16()),
+            torch.autograd.grad(wanted, exact, upstream),
+            strict=True,
+        ),
+    ]
+    for found, expected in pairs:
+        assert found.dtype == torch.bfloat16
+        assert (found.float() - expected).norm() / expected.norm() < 0.01  # bf16 keeps 8 bits: 0.4 %

@@ -177,7 +177,7 @@ def _attend_group(heads: Sequence[Tensor], group: Group, packed: PackedBatch, op
     query_nHLd, key_nGLd, value_nGLd = heads
     causal, mask = _what_is_seen(group, packed, options, query_nHLd.device)
     on_cpu = query_nHLd.device.type == "cpu"
-    if on_cpu and query_nHLd.dtype == torch.bfloat16:
+    if on_cpu and any(one.dtype == torch.bfloat16 for one in heads):
         if mask is None and not options.dropout and query_nHLd.shape == key_nGLd.shape:
             return attend_in_blocks(query_nHLd, key_nGLd, value_nGLd, causal, options.scale)
         query_nHLd, key_nGLd, value_nGLd = (one.float() for one in heads)

@@ -29,6 +29,10 @@ class Muon(AdamW):
         super().__init__(groups, betas, eps)
         self.momentum = momentum
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take back a state; Adam's own way expects its moments of every parameter."""
+        torch.optim.Optimizer.__setstate__(self, state)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update all parameters by their gradients."""
@@ -62,5 +66,5 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         square = one @ one.t()
-        one = a * one + (b * square + c * square @ square) @ one
+        one = torch.addmm(one, torch.addmm(square, square, square, beta=b, alpha=c), one, beta=a)
     return (one.t() if tall else one).to(matrix.dtype)

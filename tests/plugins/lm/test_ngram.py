@@ -20,7 +20,10 @@ def discounts(counts: Counter[tuple[int, ...]]) -> list[float]:
     if not (ones and twos and threes):
         return [0.0, 0.5, 0.5, 0.5]
     y = ones / (ones + 2 * twos)
-    return [0.0, *(max(0.0, n - (n + 1) * y * b / a) for n, a, b in ((1, ones, twos), (2, twos, threes), (3, threes, fours)))]
+    return [
+        0.0,
+        *(max(0.0, n - (n + 1) * y * b / a) for n, a, b in ((1, ones, twos), (2, twos, threes), (3, threes, fours))),
+    ]
 
 
 def probability(text: list[int], context: tuple[int, ...], token: int) -> float:
@@ -29,7 +32,7 @@ def probability(text: list[int], context: tuple[int, ...], token: int) -> float:
     grams = [tuple(text[i : i + order]) for i in range(len(text) - order + 1)]
     if order < ORDER:  # how many different tokens stood before
         longer = {tuple(text[i : i + order + 1]) for i in range(len(text) - order)}
-        counts = Counter({gram: 0 for gram in grams})
+        counts = Counter(dict.fromkeys(grams, 0))
         counts.update(gram[1:] for gram in longer)
     else:
         counts = Counter(grams)
