@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt
 Auto = Literal["auto"]
 Positive = Annotated[int, Gt(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
+Share = Annotated[float, Ge(0), Le(1)]
 
 
 class Strict:
@@ -75,8 +76,11 @@ class BackboneConfig(Strict):
     """Which revision of a Hub model."""
     init: Literal["auto", "pretrained", "random"] = "auto"
     """auto: the weights where the backbone has them, else random."""
-    attention: Literal["auto", "causal", "bidirectional"] = "auto"
-    """auto: what the task prefers for random weights, causal for pretrained ones."""
+    attention: Literal["auto", "causal", "bidirectional"] | Share | tuple[Literal["causal", "bidirectional"], ...] = (
+        "auto"
+    )
+    """auto: what the task prefers for random weights, causal for pretrained ones. A number is the share of the layers, the
+    upper ones, that look both ways; a list says it of each layer."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """The type the weights are held in; auto: float32."""
     packing: Literal["auto", "packed", "padded"] = "auto"

@@ -18,6 +18,7 @@ from vertebra.engine.blocks.kernels import Kernels, PlainKernels, PrepackedKerne
 from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.packing import PackedBatch, rounded
 from vertebra.engine.prepacked import can_prepack
+from vertebra.errors import BackboneError
 
 
 def rounded_to(n_rows: int) -> int:
@@ -29,7 +30,9 @@ def rounded_to(n_rows: int) -> int:
     return 16 if n_rows < 1024 else 64
 
 
-Attention = Literal["causal", "bidirectional"]
+Direction = Literal["causal", "bidirectional"]
+Attention = Direction | float | tuple[Direction, ...]
+"""Of all layers; a number is the share of them, the upper ones, that look both ways; or of each layer, the lowest first."""
 Packing = Literal["packed", "padded"]
 Layers = Literal["written out", "transformers"]
 
@@ -49,6 +52,8 @@ class BackboneInfo:
     fingerprint: str
     """A hash of configuration, tokenizer and, where they are pretrained, weights."""
     notes: tuple[str, ...]
+    version: str | None = None
+    """Of a backbone that comes with a package."""
 
 
 class Backbone(nn.Module):
@@ -119,6 +124,22 @@ class Backbone(nn.Module):
             self._kernels = None
 
 
+def causal_layers(attention: Attention, model: PreTrainedModel) -> tuple[bool, ...]:
+    """Return for each layer, the lowest first, whether its tokens see only those before them.
+
+    Raises `BackboneError` for a list that does not have as many entries as the model has layers.
+    """
+    layers = int(model.config.num_hidden_layers)
+    if isinstance(attention, str):
+        return (attention == "causal",) * layers
+    if isinstance(attention, tuple):
+        if len(attention) != layers:
+            raise BackboneError(f"backbone.attention lists {len(attention)} layers; the model has {layers}.")
+        return tuple(one == "causal" for one in attention)
+    causal = layers - round(attention * layers)
+    return (True,) * causal + (False,) * (layers - causal)
+
+
 def run_written_out(
     model: PreTrainedModel,
     batch: PackedBatch,
@@ -134,7 +155,7 @@ def run_written_out(
     if forward is None:
         return None
     kernels = kernels or PlainKernels(_dtype(model))
-    causal = (attention == "causal",) * model.config.num_hidden_layers
+    causal = causal_layers(attention, model)
     if positions_P is None:
         positions_P = torch.arange(batch.n_tokens)
     n_positions = len(positions_P)
@@ -157,7 +178,7 @@ def run_packed(model: PreTrainedModel, batch: PackedBatch, attention: Attention)
         position_ids=batch.position_ids_T.unsqueeze(0),
         use_cache=False,
         packed=batch,
-        causal=attention == "causal",
+        causal=causal_layers(attention, model),
     ).last_hidden_state
     return hidden_1TD.squeeze(0)
 
@@ -169,7 +190,9 @@ def run_padded(model: PreTrainedModel, batch: PackedBatch, attention: Attention)
     real_NL = real_NL.to(batch.input_ids_T.device)
     ids_NL = torch.zeros_like(real_NL, dtype=torch.long)
     ids_NL[real_NL] = batch.input_ids_T
-    kwargs = {} if attention == "causal" else {"is_causal": False}
+    causal = set(causal_layers(attention, model))
+    assert len(causal) == 1, "transformers' own attention is the same in all layers"
+    kwargs = {} if causal == {True} else {"is_causal": False}
     hidden_NLD: Tensor = model(
         input_ids=ids_NL, attention_mask=real_NL.long(), use_cache=False, **kwargs
     ).last_hidden_state

@@ -26,7 +26,7 @@ from transformers.utils import logging
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.data.files import listed
-from vertebra.engine.backbone import Attention, Backbone, BackboneInfo
+from vertebra.engine.backbone import Attention, Backbone, BackboneInfo, causal_layers
 from vertebra.engine.probes import (
     choose_layers,
     choose_packing,
@@ -95,10 +95,10 @@ def load_backbone(
     )
     own_attention = model.config._attn_implementation
     packing, notes = choose_packing(model, config, attention)
-    if attention == "bidirectional":
-        require_bidirectional(model, packing, config.name)
-    else:
+    if all(causal_layers(attention, model)):
         require_causal(model, packing, config.name)
+    else:
+        require_bidirectional(model, packing, config.name, attention)
     layers, note = choose_layers(model, packing, attention)
     if config.gradient_checkpointing:
         checkpoint_activations(model)
@@ -115,15 +115,18 @@ def load_backbone(
         context=context_length(config, model_config),
         fingerprint=_fingerprint(model_config, tokenizer, whole if init == "pretrained" else None),
         notes=notes,
+        version=source.version,
     )
     return Backbone(model, tokenizer, info, whole if language_model else None, own_attention)
 
 
 def refuse_bidirectional(config: BackboneConfig) -> None:
     """Raise `BackboneError` where the backbone is to write texts and yet to see what comes."""
-    if config.attention == "bidirectional":
+    attention = config.attention
+    if "bidirectional" in attention if isinstance(attention, str | tuple) else attention > 0:
         raise BackboneError(
-            "backbone.attention=bidirectional cannot write a text: its next token would have seen itself. Use causal or auto."
+            "backbone.attention=bidirectional cannot write a text, be it in some layers alone: its next token would have seen "
+            "itself. Use causal or auto."
         )
 
 

@@ -24,7 +24,7 @@ def register_adapters() -> list[AdapterRef]:
 @hookimpl
 def register_optimizers() -> list[OptimizerRef]:
     """Bring the optimizers."""
-    return [OptimizerRef(name, f"vertebra.engine.optimizers:{name}") for name in ("adamw", "sgd")]
+    return [OptimizerRef(name, f"vertebra.engine.optimizers:{name}") for name in ("adamw", "muon", "sgd")]
 
 
 @hookimpl

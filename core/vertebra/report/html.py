@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,8 @@ def facts(state: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str
         str(backbone.get("name", "")),
         f"{magnitude(backbone['parameters'])} parameters" if "parameters" in backbone else "",
         f"{backbone['init']} weights" if "init" in backbone else "",
-        *(str(backbone.get(name, "")) for name in ("attention", "packing")),
+        _attention(backbone.get("attention", "")),
+        str(backbone.get("packing", "")),
     ]
     known = [
         ("Data", ", ".join(filter(None, (data_source(choice) for choice in config.get("tasks", []))))),
@@ -110,6 +112,15 @@ def facts(state: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str
         ("Run key", str(state.get("key", ""))[:12]),
     ]
     return [(name, value) for name, value in known if value]
+
+
+def _attention(found: Any) -> str:
+    """Say how layers look: alike, a share of them, or each by itself."""
+    if isinstance(found, list):
+        return ", ".join(f"{direction} ×{len(list(some))}" for direction, some in groupby(found))
+    if isinstance(found, float):
+        return f"bidirectional in the upper {found:.0%} of the layers"
+    return str(found)
 
 
 def data_source(choice: Mapping[str, Any]) -> str:

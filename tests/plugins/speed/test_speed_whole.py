@@ -53,6 +53,13 @@ def test_train(tmp_path: Path) -> None:
     assert min(report["ceiling"].values()) > 0
 
 
+def test_pretrain(tmp_path: Path) -> None:
+    report = speed("pretrain --shape 1x32 --data synthetic --repeats 2 --steps 1 --warmup 1 --batch 2", tmp_path)
+    assert [len(side["turns"]) for side in report["sides"]] == [2] * 4
+    assert all(turn["tokens"] == 2 * 512 for side in report["sides"] for turn in side["turns"])
+    assert report["differences"]["fp32"]["gradient"] < 1e-5
+
+
 def test_evaluate_on_files_of_the_user(tmp_path: Path) -> None:
     data = tmp_path / "mine.conll"
     data.write_text("\n".join(["Ada B-PER\nslept O\n", "in O\nParis B-LOC\n", "it O\nrained O\ntoday O\n"] * 20))
