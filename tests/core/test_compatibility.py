@@ -78,7 +78,7 @@ def run_cell(cell: Cell, folders: dict[str, str], folder: Path) -> None:
     backbone = {
         "option": "hf",
         "path": folders[names.model],
-        "attention": names.attention,
+        "attention": 0.5 if names.attention == "by layer" else names.attention,
         "packing": names.packing,
     }
 
@@ -167,9 +167,10 @@ def test_the_matrix_on_the_screen(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 def test_the_matrix_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["matrix", "--task", "ner", "--json"]) == 0
     cells = json.loads(capsys.readouterr().out)
-    assert len(cells) == len(HOST.names("adapter")) * 2 * 2 * len(MODEL_FAMILIES)
+    assert len(cells) == len(HOST.names("adapter")) * 3 * 2 * len(MODEL_FAMILIES)
     refused = {(one["attention"], one["model"]) for one in cells if one["refused"] and one["packing"] == "padded"}
-    assert refused == {("bidirectional", name) for name, one in MODEL_FAMILIES.items() if not one.bidirectional}
+    one_way = {("bidirectional", name) for name, one in MODEL_FAMILIES.items() if not one.bidirectional}
+    assert refused == one_way | {("by layer", name) for name in MODEL_FAMILIES}
 
 
 def test_a_task_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from vertebra.config.compatibility import MODEL_FAMILIES, Combination, Refusal, 
 from vertebra.errors import VertebraError
 from vertebra.host.manager import Host, create_host
 
-Attention = Literal["causal", "bidirectional"]
+Attention = Literal["causal", "bidirectional", "by layer"]
 Packing = Literal["packed", "padded"]
 
 

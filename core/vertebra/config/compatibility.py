@@ -54,7 +54,7 @@ class Combination:
 
     task: str
     adapter: str
-    attention: Literal["auto", "causal", "bidirectional"]
+    attention: Literal["auto", "causal", "bidirectional", "by layer"]
     packing: Literal["auto", "packed", "padded"]
     model: str | None
     """The family of the model; None where it is not known before loading."""
@@ -93,10 +93,20 @@ def combination_of(task: str, adapter: str, backbone: BackboneConfig, host: Host
     try:
         source = host.get("backbone", backbone.name).load()(backbone)
     except VertebraError:  # the loading says it better
-        return Combination(task, adapter, backbone.attention, backbone.packing, None)
+        return Combination(task, adapter, _attention_of(backbone), backbone.packing, None)
     random = backbone.init == "random" or not source.has_weights
     model = _model_family(source.location, source.revision)
-    return Combination(task, adapter, backbone.attention, backbone.packing, model, random)
+    return Combination(task, adapter, _attention_of(backbone), backbone.packing, model, random)
+
+
+def _attention_of(backbone: BackboneConfig) -> Literal["auto", "causal", "bidirectional", "by layer"]:
+    """Return what a configuration asks of the layers: the same of all, or both directions in one model."""
+    found = backbone.attention
+    if isinstance(found, str):
+        return found
+    if isinstance(found, tuple):
+        return next(iter(set(found))) if len(set(found)) == 1 else "by layer"
+    return "causal" if found == 0 else "bidirectional" if found == 1 else "by layer"
 
 
 class _Chosen:
@@ -121,16 +131,17 @@ def _attention(chosen: _Chosen) -> Iterator[Refusal]:
     if names.attention == "causal" or (names.attention == "auto" and chosen.family.bidirectional):
         return
     reads_causally = chosen.task.needs_language_model and chosen.task.attention == "causal"
-    if names.attention == "bidirectional" and reads_causally:
+    looks_ahead = names.attention in ("bidirectional", "by layer")
+    if looks_ahead and reads_causally:
         yield Refusal(
             "a task that writes reads causally: its next token would have seen itself",
-            f"backbone.attention=bidirectional does not go with task={names.task}, which writes texts: its next token would "
-            "have seen itself. Use causal or auto.",
+            f"backbone.attention={names.attention} does not go with task={names.task}, which writes texts: its next token "
+            "would have seen itself. Use causal or auto.",
         )
-    asked = names.attention == "bidirectional" or (names.random and chosen.task.attention == "bidirectional")
+    asked = looks_ahead or (names.random and chosen.task.attention == "bidirectional")
     if asked and not chosen.family.bidirectional:
         wanted = (
-            "backbone.attention=bidirectional"
+            f"backbone.attention={names.attention}"
             if names.attention != "auto"
             else f"task={names.task}, which reads both ways,"
         )
@@ -143,6 +154,13 @@ def _attention(chosen: _Chosen) -> Iterator[Refusal]:
 
 def _packing(chosen: _Chosen) -> Iterator[Refusal]:
     names = chosen.names
+    padded = names.packing == "padded" or not (chosen.family.packed and chosen.adapter.packed)
+    if names.attention == "by layer" and padded:
+        yield Refusal(
+            "padded batches have one direction for all layers",
+            "backbone.attention asks for different directions in different layers, which padded batches do not have. "
+            "Use causal or bidirectional.",
+        )
     if names.packing != "packed":
         return
     if not chosen.family.packed:
