@@ -1,4 +1,4 @@
-"""Measure what a language model's bits for each byte stand beside: `python docs/bits_per_byte.py [--data FOLDER]`, then `make docs`.
+"""Measure what a language model's bits for each byte stand beside: `python docs/bits_per_byte.py`, then `make docs`.
 
 Counted models learn from the same training texts, in the tokens of nano; compressors see each validation text alone. What
 comes out is docs/pretraining/bits-per-byte.json.
