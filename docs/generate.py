@@ -133,7 +133,18 @@ def example() -> str:
     return f"```python\n{source.read_text(encoding='utf-8').strip()}\n```"
 
 
+def bits_per_byte() -> str:
+    """Return what a language model's bits stand beside, by text."""
+    found = json.loads((DOCS / "pretraining" / "bits-per-byte.json").read_text(encoding="utf-8"))
+    texts = found["bits_per_byte"]
+    names = list(next(iter(texts.values())))
+    rows = [[name, *(f"{texts[text][name]:.3f}" for text in texts)] for name in names]
+    lines = [["", *(f"{text} (`{found['texts'][text]}`)" for text in texts)], ["---", *["---:"] * len(texts)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "bits_per_byte": bits_per_byte,
     "settings": settings,
     "task_settings": task_settings,
     "example": example,
