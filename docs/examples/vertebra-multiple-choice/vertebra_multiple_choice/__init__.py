@@ -5,9 +5,7 @@ from vertebra import MetricRef, ReaderRef, TaskRef, hookimpl
 
 @hookimpl
 def register_tasks():
-    return [
-        TaskRef("multiple_choice", "vertebra_multiple_choice.task:MultipleChoice", summary="the right one of several")
-    ]
+    return [TaskRef("multiple_choice", "vertebra_multiple_choice.task:MultipleChoice", summary="choose an answer")]
 
 
 @hookimpl
