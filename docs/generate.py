@@ -24,6 +24,7 @@ from vertebra.config.defaults import GROUPS, defaults_of
 from vertebra.host.hooks import hook_names
 from vertebra.host.hookspecs import BehaviourHooks, RegisterHooks, RunHooks
 from vertebra.host.manager import create_host
+from vertebra.testing.promises import PROMISES
 from vertebra_speed.markdown import performance
 
 DOCS = Path(__file__).parent
@@ -143,11 +144,17 @@ def bits_per_byte() -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def promises() -> str:
+    """Return the promises that the conformance kit tries."""
+    return "\n".join(["| | |", "|---|---|", *(f"| `{one.name}` | {one.says} |" for one in PROMISES)])
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "bits_per_byte": bits_per_byte,
     "settings": settings,
     "task_settings": task_settings,
     "example": example,
+    "promises": promises,
     "performance": lambda: performance(DOCS / "performance"),
     "results_full": lambda: results(DOCS / "results", "full"),
     "results_small": lambda: results(DOCS / "results", "small"),

@@ -102,6 +102,10 @@ class Recommendation(Task):
         taken = self.catalogue.taken[number]
         return {"item": row["next"][0], "title": self.catalogue.titles[number], "taken": taken, "cold": taken == 0}
 
+    def right(self, prediction: Any, reference: Any) -> bool:
+        """Whether the item that came next stands first."""
+        return [one["item"] for one in prediction["items"][:1]] == [reference["item"]]
+
     # --- sequences
 
     def encode_shared(self, tokenizer: PreTrainedTokenizerBase) -> list[Features]:

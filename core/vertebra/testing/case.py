@@ -17,6 +17,7 @@ import torch
 
 from vertebra.config.options import configure
 from vertebra.config.schema import RunConfig
+from vertebra.data.load import load_splits
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import Evaluation, evaluate
 from vertebra.engine.model import TaskModel
@@ -256,6 +257,11 @@ class Case:
         return gold_predictions(self)
 
     # --- a task without a run
+
+    def unread(self) -> list[Row]:
+        """Return the training rows as they are loaded, before any task has seen them."""
+        choice = self.config().tasks[0]
+        return list(load_splits(choice.data, load_task(choice, self.host), self.host).rows["train"])
 
     def fitted(self, rows: Sequence[Row]) -> Task:
         """Return a new task, fitted on rows of the sample."""

@@ -91,7 +91,8 @@ def fate(case: Case, host: Host, rows: list[Row], tokenizer: Any) -> str:
     choice = case.config().tasks[0]
     task = load_task(choice, host)
     try:
-        splits = load_splits(DataConfig(format="given_rows", options=given(case, rows)), task, host)
+        data = DataConfig(format="given_rows", options=given(case, rows), valid_fraction=0, test_fraction=0)
+        splits = load_splits(data, task, host)
     except VertebraError as error:
         numbered = re.search(rf"\brow {PLACE + 1}\b", str(error))
         return "refused" if numbered else f"the error does not name row {PLACE + 1}: {error}"
@@ -114,7 +115,7 @@ def encoded(task: Task, rows: Sequence[Row], tokenizer: Any) -> str:
 
 def given(case: Case, rows: list[Row]) -> dict[str, Any]:
     """Return what the reader gives: training rows alone, and the sample's tables."""
-    return {**case.prepared[0].splits.tables, "train": rows, "valid": case.prepared[0].splits.rows["valid"][:1]}
+    return {**case.prepared[0].splits.tables, "train": rows}
 
 
 def read_given(data: DataConfig) -> dict[str, Any]:

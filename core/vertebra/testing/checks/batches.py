@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vertebra.engine.evaluate import share
+from vertebra.engine.evaluate import predict_parts, share
 from vertebra.engine.packing import PackedBatch, pack
 from vertebra.tasks.features import Features
+from vertebra.tasks.generation import Generation
 from vertebra.testing.breaches import Breach
 from vertebra.testing.case import Case, numbered
 from vertebra.testing.gold import decoded
@@ -20,6 +21,9 @@ CAUSE = (
     "a mean, a maximum or a norm over all positions of the batch, in the head or in `decode`, or predictions in another "
     "order than `batch.features`: a `BatchHead` sees in `batch.position_counts` which positions belong together"
 )
+
+TEXT_CAUSE = "`request` counts its calls, or draws a seed that is no function of the row"
+TEXTS = 4
 
 
 def check(case: Case) -> Iterator[Breach]:
@@ -34,6 +38,9 @@ def check(case: Case) -> Iterator[Breach]:
             f"the head has a {mixing[0]}: in training, a sequence's output depends on its batch",
             "batch normalization; a LayerNorm looks at one position alone",
         )
+    if isinstance(task, Generation):
+        yield from check_texts(case, numbered(case.features)[:TEXTS])
+        return
     features = numbered(case.features)
     together = outcomes(case, features)
     for one in features:
@@ -45,6 +52,18 @@ def check(case: Case) -> Iterator[Breach]:
         if not alike(alone[1], together[one.example][1], 1e-3):
             what = f"alone {brief(alone[1])}, among {len(features)} sequences {brief(together[one.example][1])}"
             yield Breach(case.place("decode"), f"a sequence's prediction changes with its batch: {what}", CAUSE)
+            return
+
+
+def check_texts(case: Case, features: Sequence[Features]) -> Iterator[Breach]:
+    """Compare the texts that are written one at a time with those that are written together."""
+    prepared, model = case.prepared
+    together = {part.example: part.value for part in predict_parts(model, prepared.task, features, case.devices)}
+    for one in features:
+        (alone,) = predict_parts(model, prepared.task, [one], case.devices)
+        if alone.value != together[one.example]:
+            what = f"alone {brief(alone.value)}, among {len(features)} {brief(together[one.example])}"
+            yield Breach(case.place("request"), f"a text changes with its batch: {what}", TEXT_CAUSE)
             return
 
 
@@ -65,4 +84,4 @@ def parted(outputs: Tensor, batch: PackedBatch) -> list[Any]:
         return [one.tolist() for one in outputs]
     if len(outputs) == sum(batch.position_counts):
         return [one.tolist() for one in torch.split(outputs, list(batch.position_counts))]
-    return [None] * len(batch)  # such as the loss that a language model's head gives
+    return [None] * len(batch)  # nobody can tell which are whose

@@ -28,11 +28,12 @@ def check(case: Case) -> Iterator[Breach]:
     prepared, model = case.prepared
     if isinstance(prepared.task, CorpusTask):
         raise DoesNotApplyError("a corpus is cut into windows by the core")
-    rows, tokenizer = prepared.splits.rows["train"], model.backbone.tokenizer
-    one, other = (case.fitted(copy.deepcopy(list(rows))) for _ in range(2))
+    tokenizer = model.backbone.tokenizer
+    one, other = (case.fitted(case.unread()) for _ in range(2))
     if one.state() != other.state():
         yield Breach(case.place("fit"), "two tasks that saw the same rows have learnt different things", CAUSE)
         return
+    rows = case.unread()
     for row in rows:
         before = copy.deepcopy(row)
         first = encode_row(one, row, tokenizer)

@@ -56,8 +56,9 @@ def check_scores(metric: Metric, case: Case) -> Iterator[Breach]:
     wrong = case.untrained.counts[metric.name]
     yield from check_numbers(metric, where, perfect)
     best, worst = metric.score(perfect), metric.score(wrong)
-    higher = metric.higher_is_better
-    if worst != best and (worst > best) == higher and not math.isclose(worst, best, rel_tol=1e-6):
+    higher, first = metric.higher_is_better, metric is case.prepared[0].metrics[0]
+    # Others may measure what is no matter of right and wrong; but where perfect predictions have 0, that is an error.
+    if (first or best == 0) and (worst > best) == higher and not math.isclose(worst, best, rel_tol=1e-6):
         yield Breach(
             where,
             f"{metric.name} gives perfect predictions {best:.4g} and those of an untrained model {worst:.4g}; it declares that "
@@ -65,7 +66,7 @@ def check_scores(metric: Metric, case: Case) -> Iterator[Breach]:
             "`higher_is_better` is missing for an error or a loss, prediction and reference are swapped, or `decode` says "
             "something else than `reference`",
         )
-    elif worst == best and metric is case.prepared[0].metrics[0]:
+    elif worst == best and first:
         yield Breach(
             where,
             f"{metric.name}, which chooses the best checkpoint, gives perfect predictions and those of an untrained model the "

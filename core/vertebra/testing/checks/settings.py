@@ -31,7 +31,8 @@ def check(case: Case) -> Iterator[Breach]:
             )
     if owner is None:
         return
-    own = [name for name in vars(owner).get("__annotations__", {}) if name in known]
+    inherited = {name for base in owner.__mro__[1:] for name in vars(base).get("__annotations__", {})}
+    own = [name for name in vars(owner).get("__annotations__", {}) if name in known - inherited]
     for name in own:
         if not any(re.search(rf"\.{name}\b|['\"]{name}['\"]", text) for text in texts(case)):
             yield Breach(
