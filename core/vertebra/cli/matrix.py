@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, get_args
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +20,8 @@ from vertebra.host.manager import Host, create_host
 
 Attention = Literal["causal", "bidirectional", "by layer"]
 Packing = Literal["packed", "padded"]
+Rows = dict[tuple[str, str], dict[str, list[str]]]
+"""By attention and packing: the families of models behind each list of reasons, none for those that run."""
 
 
 @dataclass(frozen=True)
@@ -79,31 +82,43 @@ def as_document(cell: Cell) -> dict[str, Any]:
 
 
 def show(cells: Sequence[Cell], console: Console) -> None:
-    """Print a table; tasks that differ in nothing share their rows, and numbers stand for the reasons below."""
+    """Print a table for all tasks that differ in nothing; numbers stand for the reasons below."""
     rules = list(dict.fromkeys(refusal.rule for cell in cells for refusal in cell.refusals))
-    by_task: dict[str, dict[tuple[str, str, str], list[str]]] = {}
+    by_task: dict[str, dict[str, Rows]] = {}
     for cell in cells:
         names = cell.combination
-        row = by_task.setdefault(names.task, {}).setdefault((names.adapter, names.attention, names.packing), [])
-        row.append(", ".join(str(rules.index(one.rule) + 1) for one in cell.refusals) or "yes")
-    table = Table("tasks", "adapter", "attention", "packing", *MODEL_FAMILIES)
+        row = by_task.setdefault(names.task, {}).setdefault(names.adapter, {})
+        reasons = ", ".join(str(rules.index(one.rule) + 1) for one in cell.refusals)
+        row.setdefault((names.attention, names.packing), {}).setdefault(reasons, []).append(str(names.model))
     for tasks in together(by_task):
-        for number, (names_of_row, row) in enumerate(by_task[tasks[0]].items()):
-            marks = [Text(mark, style="green" if mark == "yes" else "yellow") for mark in row]
-            table.add_row(Text(", ".join(tasks) if number == 0 else ""), *names_of_row, *marks)
-        table.add_section()
-    console.print(table)
+        by_adapter = by_task[tasks[0]]
+        table = Table(
+            "adapter", "attention", "packing", "runs with", "refused (why)", box=box.SIMPLE_HEAD, pad_edge=False
+        )
+        for adapters in together(by_adapter):
+            for settings, models in by_adapter[adapters[0]].items():
+                refused = "; ".join(f"{families(some)} ({why})" for why, some in models.items() if why)
+                runs = Text(families(models.get("", [])), style="green")
+                table.add_row(", ".join(adapters), *settings, runs, Text(refused))
+        console.print(Text(", ".join(tasks), style="bold"))
+        console.print(table)
+    console.print(Text(f"all: {', '.join(MODEL_FAMILIES)}"))
     for number, rule in enumerate(rules, start=1):
         console.print(Text(f"{number}: {rule}"))
 
 
-def together(by_task: dict[str, Any]) -> list[list[str]]:
-    """Return the tasks in groups that have the same rows."""
+def families(some: Sequence[str]) -> str:
+    """Return the names of families of models in few words."""
+    return "all" if len(some) == len(MODEL_FAMILIES) else " ".join(some)
+
+
+def together(found: dict[str, Any]) -> list[list[str]]:
+    """Return the names in groups that have the same behind them."""
     groups: list[list[str]] = []
-    for task, rows in by_task.items():
-        same = next((group for group in groups if by_task[group[0]] == rows), None)
+    for name, behind in found.items():
+        same = next((group for group in groups if found[group[0]] == behind), None)
         if same is None:
-            groups.append([task])
+            groups.append([name])
         else:
-            same.append(task)
+            same.append(name)
     return groups
