@@ -536,7 +536,7 @@ MUTANTS = (
         "a hash that another process does not know",
         "saved",
         "Tagger.encode (tagger/task.py:",
-        "encodes otherwise",
+        "a new process encodes the training rows otherwise",
         ("task.py", "positions=positions)", 'positions=positions, note={"key": hash("tagger")})'),
     ),
     _mutant(

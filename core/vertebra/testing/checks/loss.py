@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import torch
 
 from vertebra.engine.evaluate import share
-from vertebra.engine.packing import pack
+from vertebra.engine.model import TaskModel
+from vertebra.engine.packing import PackedBatch, pack
+from vertebra.tasks.task import Task
 from vertebra.testing.breaches import Breach, DoesNotApplyError
 from vertebra.testing.case import Case
 
@@ -26,17 +28,13 @@ def check(case: Case) -> Iterator[Breach]:
     batch = pack(features, task.collate)
     assert batch.targets is not None
     where = case.place("loss")
-    together = task.loss(model(batch, task.name), batch.targets)
-    seen = (
-        together.detach()
-    )  # torch warns where a tensor with a gradient becomes a number, and a warning may be an error
-    if together.numel() != 1 or not math.isfinite(float(seen)):
-        what = f"it gives {tuple(together.shape)} numbers" if together.numel() != 1 else f"it gives {float(seen)}"
+    with torch.no_grad():
+        together = task.loss(model(batch, task.name), batch.targets)
+    if together.numel() != 1 or not math.isfinite(float(together)):
+        what = f"it gives {tuple(together.shape)} numbers" if together.numel() != 1 else f"it gives {float(together)}"
         yield Breach(where, what, "the loss of a batch is one finite number: reduction='mean', and no logarithm of 0")
         return
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(together, trained, allow_unused=True) if together.requires_grad else []
-    if not any(gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients):
+    if not has_gradient(task, model, batch):
         yield Breach(
             where,
             "no parameter gets a gradient from it: nothing can be learnt",
@@ -50,11 +48,24 @@ def check(case: Case) -> Iterator[Breach]:
         with torch.no_grad():
             alone += float(task.loss(model(single, task.name), single.targets)) * one.n_targets
     mean = alone / sum(one.n_targets for one in features)
-    if not math.isclose(mean, float(seen), rel_tol=1e-3, abs_tol=1e-4):
+    if not math.isclose(mean, float(together), rel_tol=1e-3, abs_tol=1e-4):
         yield Breach(
             where,
-            f"{len(features)} sequences have a loss of {float(seen):.5g} in one batch, and {mean:.5g} as the mean of each "
+            f"{len(features)} sequences have a loss of {float(together):.5g} in one batch, and {mean:.5g} as the mean of each "
             "alone, weighted by their targets",
             "the loss is a sum, is divided by something else than the number of targets, or compares the sequences of a batch "
             "with each other: it would depend on how memory cuts a step",
         )
+
+
+def has_gradient(task: Task, model: TaskModel, batch: PackedBatch) -> bool:
+    """Whether a pass of training changes anything."""
+    assert batch.targets is not None
+    model.train()
+    try:
+        loss = task.loss(model(batch, task.name), batch.targets)
+    finally:
+        model.eval()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss, trained, allow_unused=True) if loss.requires_grad else ()
+    return any(gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients)

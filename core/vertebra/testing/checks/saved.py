@@ -12,6 +12,7 @@ from typing import Any
 
 from vertebra.testing.breaches import Breach
 from vertebra.testing.case import Case
+from vertebra.testing.elsewhere import digest
 from vertebra.testing.likeness import alike, brief
 
 
@@ -28,10 +29,10 @@ def check(case: Case) -> Iterator[Breach]:
             "another shape than in training",
         )
         return
-    if done["features"] != done["features_again"]:
+    if {done["features"], done["features_again"]} != {digest(case.prepared[0].encoded["train"].features)}:
         yield Breach(
             f"{case.place('fit')}, {case.place('encode')}",
-            "a task that is fitted in a new process encodes otherwise than the restored one",
+            "a new process encodes the training rows otherwise, by the restored task or by one that is fitted there",
             "an order that comes from a set, or `hash()` of a text, which differ from process to process: sort it; or `state` "
             "and `restore` change what was learnt",
         )
