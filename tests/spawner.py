@@ -106,7 +106,8 @@ class Spawner:
         yield spawner
         assert spawner.process.stdin is not None and spawner.process.stdout is not None
         spawner.process.stdin.close()
-        spawner.process.wait(timeout=30)
+        spawner.process.kill()  # it has nothing to finish
+        spawner.process.wait()
         spawner.process.stdout.close()
 
     def __call__(self, *arguments: str, kill_at: int = 0) -> Done:

@@ -80,18 +80,9 @@ def mergeable(override: str) -> str:
 
 def expand(hydra: Any, overrides: Sequence[str], host: Host) -> tuple[list[Override], list[list[str]]]:
     """Return the overrides, and those of each job: every combination of the values that commas part."""
-    parser = OverridesParser.create(config_loader=hydra.config_loader)
-    parsed: list[Override] = []
-    errors = []
-    for text in overrides:
-        try:
-            parsed += parser.parse_overrides([text])
-        except HydraException:
-            errors.append(unreadable(text))
-    if errors:
-        raise ConfigError("\n".join(errors))
+    every, errors = parsed(hydra, overrides), []
     options = find_options(host)
-    for text, one in zip(overrides, parsed, strict=True):
+    for text, one in zip(overrides, every, strict=True):
         if one.is_sweep_override() and not one.is_discrete_sweep():
             errors.append(
                 f"{text}: a sweep makes every combination of values. `vertebra search` tries some of a range."
@@ -102,16 +93,31 @@ def expand(hydra: Any, overrides: Sequence[str], host: Host) -> tuple[list[Overr
     if errors:
         raise ConfigError("\n".join(errors))
     try:
-        (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+        (jobs,) = BasicSweeper.split_arguments(every, max_batch_size=None)
     except HydraException as error:
         raise ConfigError(one_line(error)) from None
-    return parsed, jobs
+    return every, jobs
+
+
+def parsed(hydra: Any, overrides: Sequence[str]) -> list[Override]:
+    """Return the overrides as Hydra reads them; one `ConfigError` for all that it cannot read."""
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    read: list[Override] = []
+    errors = []
+    for text in overrides:
+        try:
+            read += parser.parse_overrides([text])
+        except HydraException:
+            errors.append(unreadable(text))
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return read
 
 
 def check(hydra: Any, overrides: Sequence[str], host: Host) -> list[Job]:
     """Compose and check every job; one `ConfigError` lists all that is wrong, and in which jobs."""
-    parsed, combinations = expand(hydra, overrides, host)
-    swept = {one.get_key_element() for one in parsed if one.is_sweep_override()}
+    every, combinations = expand(hydra, overrides, host)
+    swept = {one.get_key_element() for one in every if one.is_sweep_override()}
     checked: list[Job] = []
     wrong: dict[str, list[str]] = {}
     for own in combinations:
