@@ -10,13 +10,11 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf.errors import OmegaConfBaseException
 
-from vertebra.cli.launchers import chosen_launcher
+from vertebra.cli.launchers import chosen_launcher, compose
 from vertebra.config.compose import compose_in, folder_of, one_line, unreadable
 from vertebra.config.options import find_options
-from vertebra.config.session import PRIMARY, hydra_session
+from vertebra.config.session import hydra_session
 from vertebra.errors import ConfigError, StoppedError
 from vertebra.host.manager import Host
 from vertebra.report.scale import Scale
@@ -31,7 +29,8 @@ def sweep(overrides: Sequence[str], host: Host) -> int:
     """Check every job, do those that are not done, show the table; return 0, or 1 where a job has not finished."""
     with hydra_session(host) as hydra:
         settings, own = apart(overrides)
-        folder, launch = place(hydra, own), chosen_launcher(hydra, own)
+        composed = compose(hydra, own)
+        folder, launch = folder_of(composed.hydra.sweep, "dir"), chosen_launcher(hydra, own, composed)
         jobs = check(hydra, [mergeable(override) for override in settings], host)
         print(f"Sweep folder: {folder}", flush=True)
         try:
@@ -61,15 +60,6 @@ def apart(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
         if override.startswith("hydra.sweep.subdir="):
             raise ConfigError(f"{override}: the folders of a sweep's jobs are named by what decides their results.")
     return [override for override in overrides if override not in own], own
-
-
-def place(hydra: Any, own: Sequence[str]) -> Path:
-    """Return the folder of the sweep."""
-    try:
-        composed = hydra.compose_config(PRIMARY, list(own), RunMode.MULTIRUN, with_log_configuration=False)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(one_line(error)) from error
-    return folder_of(composed.hydra.sweep, "dir")
 
 
 def mergeable(override: str) -> str:
