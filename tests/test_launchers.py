@@ -51,13 +51,15 @@ def test_a_launcher_gives_the_table_of_one_process(name: str, tmp_path: Path, mo
     assert sweep(one, *AXES) == 0
     assert sweep(many, *AXES, *choices) == 0
     assert table_of(many) == table_of(one)
+    names = {job["folder"] for job in table_of(one)["jobs"]}
+    assert {path.name for path in many.iterdir()} - {".submitit", ".sweep.lock", "sweep.csv", "sweep.json"} == names
     for job in table_of(one)["jobs"]:
         assert fingerprint(many / job["folder"]) == fingerprint(one / job["folder"])
         assert contents(many / job["folder"]) == contents(one / job["folder"])
     # A job that fails in another process is said here, and the others are done.
-    assert sweep(many, "seed=1,3", "task.dropout=0.1", "trainer.learning_rate=1e-2,1e30", *choices) == 1
+    assert sweep(many, "trainer.learning_rate=1e-2,1e30", "seed=1,3", "task.dropout=0.1", *choices) == 1
     jobs = table_of(many)["jobs"]
-    assert [job["status"] for job in jobs] == ["finished", "failed", "finished", "failed"]
+    assert [job["status"] for job in jobs] == ["finished", "finished", "failed", "failed"]
     assert all("is not finite" in job["reason"] for job in jobs if job["status"] == "failed")
 
 

@@ -15,7 +15,7 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vertebra.cli.arguments import in_quotes
@@ -54,8 +54,6 @@ def compose(hydra: Any, own: Sequence[str]) -> DictConfig:
         composed: DictConfig = hydra.compose_config(PRIMARY, overrides, RunMode.MULTIRUN, with_log_configuration=False)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line(error)) from error
-    with read_write(composed.hydra):
-        composed.hydra.sweep.subdir = "."  # the folders are made already
     return composed
 
 
@@ -75,7 +73,8 @@ def chosen_launcher(hydra: Any, own: Sequence[str], composed: DictConfig) -> Lau
         launcher = Plugins.instance().instantiate_launcher(
             HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(composed)), do_job, composed
         )
-        overrides = [[f"+{FOLDER}={in_quotes(str(path.absolute()))}"] for path in todo]
+        # Hydra makes a folder for each job, and the jobs have theirs: the sweep's own is there already.
+        overrides = [["hydra.sweep.subdir=.", f"+{FOLDER}={in_quotes(str(path.absolute()))}"] for path in todo]
         try:
             ended = launcher.launch(overrides, initial_job_idx=0)
         except KeyboardInterrupt:
