@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": "predicting a split, beside Trainer.predict",
     "generate": "answering many requests, beside transformers' generate",
     "probe": "linear heads on a frozen backbone, beside a run of Trainer for each",
+    "sweep": "many runs in one process, beside a process for each",
     "startup": "how long a program takes before it does anything",
 }
 EXAMPLES = """\
@@ -91,10 +92,20 @@ def parser() -> Parser:
     parsers["probe"].add_argument(
         "--heads", type=numbers, default=(1, 4, 16), metavar="K,K,...", help="heads to train at once (default: 1,4,16)"
     )
+    add_sweep(parsers["sweep"])
     parsers["generate"].add_argument(
         "--requests", type=positive, default=32, help="answered at once (default: %(default)s)"
     )
     return top
+
+
+def add_sweep(one: argparse.ArgumentParser) -> None:
+    """Add what the comparison of a sweep with separate runs takes."""
+    one.add_argument("--heads", type=numbers, default=(16,), metavar="K", help="settings of a head (default: 16)")
+    one.add_argument("--jobs", type=positive, default=12, help="short runs (default: %(default)s)")
+    one.add_argument("--steps", type=positive, default=50, help="steps of a short run (default: %(default)s)")
+    one.add_argument("--rows", type=positive, default=1024, help="at most, of each split (default: %(default)s)")
+    one.set_defaults(repeats=1)
 
 
 ROWS = "conll, sst2, synthetic[:TOKENS], or the path of CoNLL files (default: conll where it is, else synthetic)"

@@ -165,6 +165,8 @@ class Options:
     """Requests that are answered at once."""
     heads: tuple[int, ...] = (1, 4, 16)
     """How many heads are trained on the frozen backbone."""
+    jobs: int = 12
+    """Short runs of a sweep."""
     memory: bool = False
     """Whether to measure the peak memory for 1, 4 and 16 times the rows."""
     seed: int = 0

@@ -73,7 +73,7 @@ def load_backbone(
     if language_model and prefer == "causal":
         refuse_bidirectional(config)
     source = find_source(config, host)
-    init = _initialisation(config, source)
+    init = initialisation(config, host)
     tokenizer = load_tokenizer(config, host)
     model_config = load_model_config(config, source)
     dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
@@ -229,7 +229,9 @@ def context_length(config: BackboneConfig, model_config: PretrainedConfig) -> in
     return config.context or made_for
 
 
-def _initialisation(config: BackboneConfig, source: BackboneSource) -> Literal["pretrained", "random"]:
+def initialisation(config: BackboneConfig, host: Host) -> Literal["pretrained", "random"]:
+    """Return which weights a backbone starts from; `BackboneError` where those that are wanted are not there."""
+    source = find_source(config, host)
     if config.init == "pretrained" and not source.has_weights:
         raise BackboneError(
             f"Backbone '{config.name}' has no trained weights (no .safetensors in '{source.location}'). "

@@ -86,3 +86,13 @@ def test_probe(tmp_path: Path) -> None:
 def test_startup(tmp_path: Path) -> None:
     report = speed("startup --repeats 1", tmp_path)
     assert all(one["median"] > 0 for one in report["seconds"].values())
+
+
+def test_sweep(tmp_path: Path) -> None:
+    report = speed("sweep --heads 2 --jobs 2 --steps 2 --rows 20", tmp_path)
+    assert len(report["seconds"]) == 8
+    assert all(one["median"] > 0 for one in report["seconds"].values())
+    assert (
+        "Jobs of the sweep with other weights, scores or predictions than their own processes: 0 of 2."
+        in report["notes"]
+    )
