@@ -65,6 +65,7 @@ def register_commands() -> list[CommandRef]:
         "resume": "go on with a run that was stopped, killed, or failed",
         "predict": "predict with a finished run, from text or from a file",
         "export": "write a run's backbone to a folder that transformers loads",
+        "compare": "compare two finished runs on the same rows: is the difference real, and where is it?",
         "baseline": "score what a task's model must beat, without any backbone",
         "inspect": "show a data set as the model will see it",
         "tokenizer": "learn a byte-level BPE tokenizer from text files",
