@@ -193,7 +193,9 @@ def test_friedmans_test_is_scipys() -> None:
     assert found is not None
     assert found.p_value == pytest.approx(stats.friedmanchisquare(*scores.T).pvalue)
     assert found.average_ranks == pytest.approx([stats.rankdata(-scores, axis=1)[:, one].mean() for one in range(4)])
-    assert found.critical_difference == pytest.approx(1.25, abs=0.005)  # Demšar (2006), four classifiers on 14 data sets
+    assert found.critical_difference == pytest.approx(
+        1.25, abs=0.005
+    )  # Demšar (2006), four classifiers on 14 data sets
 
 
 @pytest.mark.parametrize(

@@ -66,12 +66,18 @@ def register_commands() -> list[CommandRef]:
         "predict": "predict with a finished run, from text or from a file",
         "export": "write a run's backbone to a folder that transformers loads",
         "compare": "compare two finished runs on the same rows: is the difference real, and where is it?",
+        "leaderboard": "compare finished runs over seeds and tasks, as one report",
+        "benchmark": "train a suite of systems, tasks and seeds, and compare them",
+        "export-results": "write runs and their results as JSON in a stable form",
         "baseline": "score what a task's model must beat, without any backbone",
         "inspect": "show a data set as the model will see it",
         "tokenizer": "learn a byte-level BPE tokenizer from text files",
         "plugins": "list the installed plugins, what they bring and what failed",
     }
-    return [CommandRef(name, f"vertebra.cli.{name}:main", summary=summary) for name, summary in summaries.items()]
+    return [
+        CommandRef(name, f"vertebra.cli.{name.replace('-', '_')}:main", summary=summary)
+        for name, summary in summaries.items()
+    ]
 
 
 @hookimpl

@@ -98,13 +98,17 @@ def read_file(file: Path, known: Predicted, task: Task, metric: Metric, name: st
     """
     require_file(file)
     if len(set(known.ids)) < len(known.ids):
-        raise DataError(f"The rows of '{known.name}' have ids that occur more than once: no file can be matched to them.")
+        raise DataError(
+            f"The rows of '{known.name}' have ids that occur more than once: no file can be matched to them."
+        )
     given: dict[str, Any] = {}
     places = {one: number for number, one in enumerate(known.ids)}
     for number, line in _objects(file):
         if "id" not in line or "prediction" not in line:
             lacks = "prediction" if "id" in line else "id"
-            raise DataError(f"Line {number} of '{file}' has no '{lacks}': each line is {{\"id\": …, \"prediction\": …}}.")
+            raise DataError(
+                f"Line {number} of '{file}' has no '{lacks}': each line is {{\"id\": …, \"prediction\": …}}."
+            )
         if line["id"] not in places:
             raise DataError(
                 f"Line {number} of '{file}' is for row {line['id']!r}, which is not among the {len(places)} rows of "
@@ -127,7 +131,9 @@ def in_form(read: Predicted, known: Predicted, task: Task, metric: Metric) -> Pr
     """Return predictions in the task's own form; `DataError` that shows this form where they cannot be taken for it."""
 
     def held(number: int) -> Any:
-        (key,) = known.references[number]
+        ((key, reference),) = known.references[number].items()
+        if type(read.predictions[number]) is not type(reference):
+            raise TypeError("a value of another kind")
         return {key: read.predictions[number]}
 
     def made(number: int) -> Any:
@@ -166,5 +172,7 @@ def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         except ValueError as error:
             raise DataError(f"Line {number} of '{file}' is not JSON: {error}.") from None
         if not isinstance(value, dict):
-            raise DataError(f"Line {number} of '{file}' is no JSON object: each line is {{\"id\": …, \"prediction\": …}}.")
+            raise DataError(
+                f'Line {number} of \'{file}\' is no JSON object: each line is {{"id": …, "prediction": …}}.'
+            )
         yield number, value

@@ -8,7 +8,7 @@ import numpy as np
 
 from vertebra.metrics.metric import Counts, Mean, Metric
 
-PERMUTATIONS = 9999
+PERMUTATIONS = 4999
 
 
 def permutation_test(
