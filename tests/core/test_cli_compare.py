@@ -118,7 +118,7 @@ def test_other_data_are_refused_by_name(runs: tuple[Path, Path], tmp_path: Path)
     with pytest.raises(RunError, match=r"weak' and '.*other' were scored on different data: row 'test-\S+' reads"):
         main([str(runs[0]), str(other)])
     task = make_trained(tmp_path / "task", lambda reference, *_: reference, task="ner", rows=20)
-    with pytest.raises(RunError, match="is a run of task sentiment and .* one of ner: they cannot be compared"):
+    with pytest.raises(RunError, match=r"is a run of task sentiment and .* one of ner: they cannot be compared"):
         main([str(runs[0]), str(task)])
 
 

@@ -188,7 +188,7 @@ def test_holms_correction_of_a_textbook_case() -> None:
 
 
 def test_friedmans_test_is_scipys() -> None:
-    scores = np.round(np.random.default_rng(6).random((14, 4)) + [0.0, 0.1, 0.2, 0.3], 1)  # with ties
+    scores = np.round(np.random.default_rng(6).random((14, 4)) + np.arange(4) / 10, 1)  # with ties
     found = rank_test(ranks(scores, [True] * 14))
     assert found is not None
     assert found.p_value == pytest.approx(stats.friedmanchisquare(*scores.T).pvalue)

@@ -119,6 +119,6 @@ def data_folder(suite: Suite, given: Path | None) -> Path | None:
     missing = [path for path in needed if not (folder / path).exists()]
     if missing:
         raise DataError(
-            f"'{folder}' does not hold {', '.join(missing)}. Choose another folder with --data, or some of the tasks with tasks=…"
+            f"'{folder}' does not hold {', '.join(missing)}. Give another folder, or fewer tasks: tasks=NAME,…"
         )
     return folder.resolve()

@@ -58,8 +58,8 @@ def parser(host: Host) -> Parser:
     """Return the parser of the command line."""
     parser = Parser(
         "vertebra benchmark",
-        description="Train every system of a suite on every task with every seed, and compare them: means with intervals, paired "
-        "tests, ranks, costs. Runs that are there already are taken as they are; the same command goes on where it was stopped.",
+        description="Train every system of a suite on every task with every seed, and compare them: means with intervals, "
+        "paired tests, ranks, costs. What is there already is taken as it is; the same command goes on where it was stopped.",
         epilog="example: vertebra benchmark suite=sample tasks=ner,sentiment seeds=1,2",
     )
     parser.add_argument(

@@ -14,8 +14,8 @@ def main(argv: Sequence[str]) -> int:
     """Run `vertebra export-results` with these arguments."""
     parser = Parser(
         "vertebra export-results",
-        description="Write finished runs as JSON: settings, data, scores with intervals, baselines, costs, environment. The form has a "
-        "version and a JSON Schema.",
+        description="Write finished runs as JSON: settings, data, scores with intervals, baselines, costs, environment. "
+        "The form has a version and a JSON Schema.",
         epilog="example: vertebra export-results runs --output results.json",
     )
     parser.add_argument("folders", metavar="FOLDER", nargs="*", type=Path, help="runs, or folders of runs")

@@ -67,18 +67,18 @@ class Estimate:
         shifted = self._bias() + widened
         remaining = np.maximum(1 - self._acceleration() * shifted, 1e-6)  # with very few examples there may be none
         levels = norm.cdf(self._bias() + shifted / remaining)
-        low, high = np.quantile(self._noisy_B, levels)
+        low, high = np.quantile(self._noisy, levels)
         return float(min(low, self.value)), float(max(high, self.value))
 
     def p_value(self) -> float:
         """Return how likely a number at least as far from 0 is, were the true one 0 (two-sided)."""
         if not len(self.draws_B):
             return 1.0
-        extreme = np.abs(self._noisy_B - self.value) >= abs(self.value) - 1e-12
-        return float((1 + extreme.sum()) / (1 + len(self._noisy_B)))
+        extreme = np.abs(self._noisy - self.value) >= abs(self.value) - 1e-12
+        return float((1 + extreme.sum()) / (1 + len(self._noisy)))
 
     @cached_property
-    def _noisy_B(self) -> Floats:
+    def _noisy(self) -> Floats:
         """The draws with what other seeds would have added."""
         if not self.freedom or not self.seed_variance:
             return self.draws_B
@@ -89,8 +89,8 @@ class Estimate:
         """Return BCa's z0: how far the number is from the middle of its draws, as a normal quantile."""
         from scipy.stats import norm
 
-        below = ((self._noisy_B < self.value).mean() + (self._noisy_B <= self.value).mean()) / 2
-        margin = 0.5 / len(self._noisy_B)
+        below = ((self._noisy < self.value).mean() + (self._noisy <= self.value).mean()) / 2
+        margin = 0.5 / len(self._noisy)
         return float(norm.ppf(np.clip(below, margin, 1 - margin)))
 
     def _acceleration(self) -> float:

@@ -18,7 +18,7 @@ from vertebra.report.scale import Scale
 Points = tuple[list[float], list[float]]
 
 # Colours that no one would choose stand for the page's own: the SVG is written with them and then given variables.
-INK, GRID, SOFT = "#010101", "#010102", "#010103"
+INK, GRID, SOFT, CARD = "#010101", "#010102", "#010103", "#010104"
 SERIES = ("#010201", "#010202", "#010203", "#010204")
 PALETTE = (*SERIES, "#010205", "#010206", "#010207", "#010208")
 """For plots with more lines than a run's report has."""
@@ -26,6 +26,7 @@ VARIABLES = {
     INK: "var(--muted)",
     GRID: "var(--line)",
     SOFT: "var(--series-1-soft)",
+    CARD: "var(--card)",
     **{colour: f"var(--series-{number})" for number, colour in enumerate(PALETTE, start=1)},
 }
 STYLE: dict[Any, Any] = {

@@ -11,15 +11,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from vertebra.report.curves import GRID, INK, PALETTE, SERIES, STYLE, as_svg
+from vertebra.report.curves import CARD, GRID, INK, PALETTE, SERIES, STYLE, as_svg
 from vertebra.report.scale import Scale
 
 if TYPE_CHECKING:
     from vertebra.runs.leaderboard import Leaderboard, SweptRun, TaskBoard
 
 COLUMNS = 3
+RANKS = 4.6
+"""Length of the line of ranks, in inches."""
 PANEL = (3.7, 2.7)
 """Width and height of one task's panel, in inches."""
+LEGEND = 2.45
+"""Width of a legend's column, in inches."""
+LONGEST = 24
+"""Letters of a system's name in a plot."""
 DASHES = ("-", "--", ":", "-.")
 DARK, LIGHT = 0.15, 0.9
 """The part of the colour map that can be seen on light and dark pages."""
@@ -33,6 +39,14 @@ def styles(systems: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
+def short_names(systems: Sequence[str]) -> dict[str, str]:
+    """Return what plots call each system: its name where that is short, else its number in the table and a part of it."""
+    short = {name: shown(name) for name in systems}
+    if len(set(short.values())) == len(short):
+        return short
+    return {name: shown(f"{number}. {name}") for number, name in enumerate(systems, start=1)}
+
+
 def score_against_cost(board: Leaderboard, scale: Scale) -> str:
     """Return for each task a panel with a point for each system: its score over the seconds that a run takes."""
     costs = {
@@ -40,6 +54,9 @@ def score_against_cost(board: Leaderboard, scale: Scale) -> str:
         for task in board.tasks
     }
     tasks = [task for task in board.tasks if costs[task.name]]
+
+    systems = [line.name for line in board.systems]
+    names = short_names(systems)
 
     def draw(axes: Axes, task: TaskBoard, look: Mapping[str, Mapping[str, Any]]) -> None:
         known = costs[task.name]
@@ -50,7 +67,7 @@ def score_against_cost(board: Leaderboard, scale: Scale) -> str:
             errors = [[max(0.0, one.mean - low)], [max(0.0, high - one.mean)]]
             colour = look[one.system]["color"]
             axes.errorbar(
-                [known[one.system]], [one.mean], errors, fmt="o", markersize=6, color=colour, label=one.system
+                [known[one.system]], [one.mean], errors, fmt="o", markersize=6, color=colour, label=names[one.system]
             )
         if max(known.values()) > 8 * min(known.values()) > 0:
             axes.set_xscale("log")
@@ -60,21 +77,25 @@ def score_against_cost(board: Leaderboard, scale: Scale) -> str:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlabel("seconds")
 
-    return panels("cost", tasks, [line.name for line in board.systems], scale, draw)
+    return panels("cost", tasks, systems, scale, draw)
 
 
 def learning_curves(board: Leaderboard, scale: Scale) -> str:
     """Return for each task a panel with a line for each system: its validation score over steps."""
     tasks = [task for task in board.tasks if any(len(one.curve) > 1 for one in task.results)]
 
+    systems = [line.name for line in board.systems]
+    names = short_names(systems)
+
     def draw(axes: Axes, task: TaskBoard, look: Mapping[str, Mapping[str, Any]]) -> None:
         for one in task.results:
             if one.curve:
-                axes.plot(*zip(*one.curve, strict=True), **look[one.system], label=one.system, marker="o", markersize=3)
+                points, name = zip(*one.curve, strict=True), names[one.system]
+                axes.plot(*points, **look[one.system], label=name, marker="o", markersize=3)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_xlabel("step")
 
-    return panels("learning", tasks, [line.name for line in board.systems], scale, draw)
+    return panels("learning", tasks, systems, scale, draw)
 
 
 def panels(
@@ -89,7 +110,9 @@ def panels(
         return ""
     columns = min(COLUMNS, len(tasks))
     rows = ceil(len(tasks) / columns)
-    size = (max(PANEL[0] * columns, 5.6), PANEL[1] * rows + 0.25 * ceil(len(systems) / 3) + 0.2)
+    width = max(PANEL[0] * columns, 5.6)
+    beside = int(width / LEGEND)
+    size = (width, PANEL[1] * rows + 0.25 * ceil(len(systems) / beside) + 0.2)
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -103,7 +126,7 @@ def panels(
         for axes in grid[len(tasks) :]:
             axes.set_axis_off()
         legend = {label: one for axes in grid for one, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=min(3, len(legend)))
+        figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=min(beside, len(legend)))
         return as_svg(figure, name)
 
 
@@ -118,11 +141,12 @@ def critical_difference_diagram(board: Leaderboard) -> str:
     half, groups = ceil(systems / 2), board.ranks["alike"]
     height = 1.1 + 0.24 * half + 0.12 * len(groups)
     places = {line.name: line.average_rank or 0.0 for line in ranked}
+    names = short_names([line.name for line in board.systems])
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": "ranks"}):
-        figure = Figure(figsize=(7.6, height), layout="constrained")
-        axes = figure.add_subplot()
+        figure = Figure(figsize=(2 * LEGEND + RANKS, height))
+        axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
-        margin = 0.55 * (systems - 1)
+        margin = LEGEND / RANKS * (systems - 1)
         axes.set_xlim(1 - margin, systems + margin)
         bottom = -(1.0 + 0.5 * len(groups) + half)
         axes.set_ylim(bottom - 0.3, 2.4)
@@ -141,10 +165,11 @@ def critical_difference_diagram(board: Leaderboard) -> str:
         for number, line in enumerate(ranked):
             left = number < half
             level = -(1.0 + 0.5 * len(groups) + (number if left else systems - 1 - number))
-            edge = 1 - 0.1 * margin if left else systems + 0.1 * margin
+            edge = 1 - 0.08 * margin if left else systems + 0.08 * margin
             rank = places[line.name]
             axes.plot([rank, rank, edge], [0, level, level], color=INK, linewidth=0.9)
-            said = f"{line.name}  {rank:.2f}" if left else f"{rank:.2f}  {line.name}"
+            name = names[line.name]
+            said = f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}"
             axes.text(edge, level, f" {said} ", ha="right" if left else "left", va="center")
         return as_svg(figure, "ranks")
 
@@ -158,6 +183,8 @@ def parallel_coordinates(runs: Sequence[SweptRun], metric: str, scale: Scale) ->
     low, spread = min(scores), (max(scores) - min(scores)) or 1.0
     axes_values = {name: ordered([run.axes.get(name) for run in runs]) for name in names}
     colours = matplotlib.colormaps["viridis"]
+    behind = {"facecolor": CARD, "edgecolor": "none", "pad": 1.5}
+    label: dict[str, Any] = {"va": "center", "fontsize": 8.5, "bbox": behind, "zorder": 5}
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": "parallel"}):
         figure = Figure(figsize=(max(5.6, 1.9 * (len(names) + 1)), 3.4), layout="constrained")
         axes = figure.add_subplot()
@@ -170,7 +197,7 @@ def parallel_coordinates(runs: Sequence[SweptRun], metric: str, scale: Scale) ->
             values = axes_values[name]
             axes.plot([place, place], [0, 1], color=GRID, linewidth=1.2)
             for value in values if len(values) <= 8 else [values[0], values[-1]]:
-                axes.text(place + 0.04, position(value, values), shown(value), va="center", fontsize=8.5)
+                axes.text(place + 0.04, position(value, values), shown(value), **label)
         axes.plot([len(names)] * 2, [0, 1], color=GRID, linewidth=1.2)
         for end, score in ((0, low), (1, max(scores))):
             axes.text(len(names) + 0.04, end, scale.score(metric, score), va="center", fontsize=8.5)
@@ -239,7 +266,7 @@ def position(value: Any, values: Sequence[Any]) -> float:
 def shown(value: Any) -> str:
     """Write a setting's value briefly."""
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 24 else f"{text[:23]}…"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _written(shares: bool) -> Callable[[float, int], str]:

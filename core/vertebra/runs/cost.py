@@ -1,7 +1,8 @@
 """What a run costs: time, memory, energy, and how fast it learns; an observer that keeps `cost.json` in the run folder.
 
-All of it is measured in the main process of the run. Of a run that went on after it was stopped or killed the parts add up, as far
-as they were written: at each evaluation, and at the end. Energy is that of the whole machine in that time, where it can be read.
+All of it is measured in the main process of the run. Of a run that went on after it was stopped or killed the parts add up,
+as far as they were written: at each evaluation, and at the end. Energy is that of the whole machine in that time, where it
+can be read.
 """
 
 from __future__ import annotations
@@ -126,6 +127,6 @@ def gpu_energy() -> float | None:
 
         pynvml.nvmlInit()
         devices = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
-        return sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(device) for device in devices) / 1e3
+        return float(sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(device) for device in devices)) / 1e3
     except Exception:  # the library is not there, or the card does not count
         return None

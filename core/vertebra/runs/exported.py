@@ -1,7 +1,7 @@
 """Results in a stable form for other programs: what `vertebra export-results` writes.
 
-`results.schema.json` beside this file is the JSON Schema of it. A version is compatible with the ones before it that have the same first
-number: fields are only added. A change that is not raises that number.
+`results.schema.json` beside this file is the JSON Schema of it. Versions with the same first number are compatible: fields are
+only added. A change that is not raises that number.
 """
 
 from __future__ import annotations

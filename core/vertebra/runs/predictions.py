@@ -144,7 +144,7 @@ def in_form(read: Predicted, known: Predicted, task: Task, metric: Metric) -> Pr
         try:
             formed = replace(read, predictions=[form(number) for number in range(len(read.ids))])
             formed.counts(metric)
-        except Exception:  # noqa: S112  (another form may do; the last line says so where none does)
+        except Exception:  # another form may do
             continue
         return formed
     raise DataError(
