@@ -14,7 +14,7 @@ from vertebra.engine.evaluate import Evaluation
 from vertebra.host.manager import create_host
 from vertebra.metrics.metric import count
 from vertebra.runs.folder import RunFolder
-from vertebra.runs.results import write_results
+from vertebra.runs.results import prediction_lines
 from vertebra.runs.tasks import load_metrics, load_task
 
 Change = Callable[[Any, random.Random, list[str]], Any]
@@ -62,7 +62,13 @@ def make_trained(
     run.write_config(to_document(config))
     (folder / "model").mkdir()
     RunFolder(folder / "model").write_json("tasks.json", {task: loaded.state()})
-    write_results(run, loaded, metrics, splits.rows, evaluations)
+    run.write_json("metrics.json", {one.split: one.scores for one in evaluations})
+    around = {
+        one.split: {name: [score - 0.05, score + 0.05] for name, score in one.scores.items()} for one in evaluations
+    }
+    run.write_json("intervals.json", around)
+    lines = (line for one in evaluations for line in prediction_lines(loaded, metrics[0], splits.rows[one.split], one))
+    run.write_lines("predictions.jsonl", lines)
     run.write_json("data.json", {"fingerprint": splits.fingerprint, "splits": {}, "notes": [], "too_long": "window"})
     run.write_json("environment.json", {"vertebra": vertebra.__version__, "python": "3.11"})
     first = metrics[0].name

@@ -126,7 +126,7 @@ def test_predictions_of_other_tools_are_systems(board: Path, tmp_path: Path) -> 
     arguments = ["leaderboard", *folders, "--output", str(tmp_path / "out")]
     assert main([*arguments, "--predictions", "oracle", "sentiment", str(file)]) == 0
     task = document(tmp_path / "out")["tasks"][0]
-    assert [(one["system"], one["mean"]) for one in task["results"]][0] == ("oracle", 1.0)
+    assert (task["results"][0]["system"], task["results"][0]["mean"]) == ("oracle", 1.0)
     assert task["pairs"][0]["adjusted"] < 0.05
 
 

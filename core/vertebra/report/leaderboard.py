@@ -215,8 +215,8 @@ def sweep_views(board: Leaderboard, scale: Scale) -> list[dict[str, Any]]:
     found = []
     for task in board.tasks:
         runs = [run for run in board.runs if run.task == task.name]
-        if len(swept_names(runs)) < 2:
-            continue
+        if len([name for name in swept_names(runs) if name != "seed"]) < 2:
+            continue  # what one setting does is what the tables show
         found.append(
             {
                 "task": task.name,

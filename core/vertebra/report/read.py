@@ -33,6 +33,14 @@ def read_baselines(run: RunFolder) -> dict[str, dict[str, Any]]:
     return dict(baselines)
 
 
+def read_cost(run: RunFolder) -> dict[str, float]:
+    """Return what `cost.json` says, nothing where there is no file; `RunError` where it is damaged."""
+    content = run.read_json("cost.json") if (run.path / "cost.json").exists() else {}
+    if not isinstance(content, dict) or not all(type(value) in (int, float) for value in content.values()):
+        raise RunError(f"'{run.path / 'cost.json'}' does not hold what a run costs: it is damaged.")
+    return content
+
+
 def read_config(run: RunFolder) -> dict[str, Any]:
     """Return the configuration as plain values, or an empty one where there is no file."""
     return run.read_config() if (run.path / "config.yaml").exists() else {}

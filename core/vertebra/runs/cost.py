@@ -17,7 +17,7 @@ import torch
 
 from vertebra.engine.events import RunStart, StepEnd
 from vertebra.host.hookspecs import hookimpl
-from vertebra.report.read import read_json
+from vertebra.report.read import read_cost
 from vertebra.runs.folder import RunFolder
 
 POWERCAP = Path("/sys/class/powercap")
@@ -29,7 +29,7 @@ class CostMeter:
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
-        self._before = read_json(run, "cost.json")
+        self._before = read_cost(run)
         self._began, self._cpu = time.perf_counter(), time.process_time()
         self._energy = energy()
         self._tokens, self._seconds = 0, 0.0

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import vertebra
 from vertebra.errors import PluginError, RunError
 from vertebra.host.manager import Host
-from vertebra.report.read import read_baselines, read_json
+from vertebra.report.read import read_baselines, read_cost, read_json
 from vertebra.runs.folder import RunFolder, now
 from vertebra.runs.leaderboard import COSTS
 
@@ -116,7 +116,7 @@ def export(runs: Sequence[RunFolder], host: Host) -> Results:
 def exported_run(run: RunFolder, host: Host) -> Run:
     """Return one run."""
     state, config, data = run.read_state(), run.read_config(), read_json(run, "data.json")
-    cost = read_json(run, "cost.json")
+    cost = read_cost(run)
     try:
         (choice, *_) = config["tasks"]
         source = choice.get("data") or {}

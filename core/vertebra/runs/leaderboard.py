@@ -17,7 +17,7 @@ from vertebra.errors import RunError
 from vertebra.host.manager import Host
 from vertebra.metrics.bootstrap import Sampled
 from vertebra.metrics.metric import Counts, Metric
-from vertebra.report.read import read_baselines, read_json, read_lines
+from vertebra.report.read import read_baselines, read_cost, read_json, read_lines
 from vertebra.runs.folder import RunFolder, now
 from vertebra.runs.load import restore_task
 from vertebra.runs.predictions import read_file, read_run, refuse_other_rows
@@ -274,7 +274,7 @@ def labels_of(entries: Sequence[Entry]) -> list[str]:
 def _result(system: str, labels: Sequence[str], sampled: Sampled, entries: Sequence[Entry], metric: Metric) -> Result:
     mean = sampled.mean()
     runs = [entry.run for entry in entries if entry.run is not None]
-    costs = [read_json(run, "cost.json") for run in runs]
+    costs = [read_cost(run) for run in runs]
     return Result(
         system,
         {label: float(score) for label, score in zip(labels, sampled.scores_S, strict=True)},

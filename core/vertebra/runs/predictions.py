@@ -51,6 +51,8 @@ class Predicted:
 def read_run(run: RunFolder, split: str, name: str | None = None) -> Predicted:
     """Return what a finished run predicted; `RunError` where it has no predictions of the split."""
     lines = list(read_lines(run, "predictions.jsonl"))
+    if not all(isinstance(line, dict) for line in lines):
+        raise RunError(f"'{run.path / 'predictions.jsonl'}' is damaged: a line is no prediction.")
     if not any(line.get("split") == split for line in lines):
         there = sorted({str(line.get("split")) for line in lines})
         raise RunError(
