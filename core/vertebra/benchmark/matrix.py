@@ -11,9 +11,9 @@ from vertebra.config.compose import compose_in
 from vertebra.config.session import hydra_session
 from vertebra.errors import ConfigError
 from vertebra.host.manager import Host
+from vertebra.runs.collect import Entry
 from vertebra.runs.folder import RunFolder
 from vertebra.runs.jobs import Job, JobResult
-from vertebra.runs.leaderboard import Entry
 
 
 def jobs_of(suite: Suite, data: Path | None, host: Host) -> list[Job]:

@@ -11,7 +11,7 @@ from vertebra.data.files import require_place
 
 if TYPE_CHECKING:
     from vertebra.host.manager import Host
-    from vertebra.runs.leaderboard import Entry
+    from vertebra.runs.collect import Entry
 
 
 def main(argv: Sequence[str]) -> int:
@@ -60,7 +60,7 @@ def predictions_of(given: Sequence[Sequence[str]], tasks: Sequence[str]) -> list
     from vertebra.data.files import require_file
     from vertebra.errors import DataError
     from vertebra.names import unknown
-    from vertebra.runs.leaderboard import Entry
+    from vertebra.runs.collect import Entry
 
     entries = []
     for system, task, file in given:

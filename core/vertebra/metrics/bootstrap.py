@@ -13,6 +13,7 @@ over seeds, their variance less the part that finitely many examples explain: 94
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,7 +84,8 @@ class Estimate:
         if not self.freedom or not self.seed_variance:
             return self.draws_B
         noise_B = np.random.default_rng(1).standard_t(self.freedom, len(self.draws_B))
-        return self.draws_B + np.sqrt(self.seed_variance) * noise_B
+        noisy: Floats = self.draws_B + np.sqrt(self.seed_variance) * noise_B
+        return noisy
 
     def _bias(self) -> float:
         """Return BCa's z0: how far the number is from the middle of its draws, as a normal quantile."""
@@ -101,7 +103,8 @@ class Estimate:
             return 0.0
         by_examples = float(self.draws_B.var())
         share = by_examples / (by_examples + self.seed_variance) if by_examples else 0.0
-        return float((influence_G**3).sum() / (6 * squares**1.5)) * share**1.5
+        skewness = float((influence_G**3).sum()) / math.sqrt(squares) ** 3
+        return skewness / 6 * math.sqrt(share) ** 3
 
 
 @dataclass(frozen=True)

@@ -164,12 +164,13 @@ def critical_difference_diagram(board: Leaderboard) -> str:
             axes.plot([min(ends) - 0.04, max(ends) + 0.04], [level, level], color=SERIES[0], linewidth=4)
         for number, line in enumerate(ranked):
             left = number < half
-            level = -(1.0 + 0.5 * len(groups) + (number if left else systems - 1 - number))
+            place = number if left else systems - 1 - number
+            level = -(1.0 + 0.5 * len(groups) + place)
             edge = 1 - 0.08 * margin if left else systems + 0.08 * margin
-            rank = places[line.name]
-            axes.plot([rank, rank, edge], [0, level, level], color=INK, linewidth=0.9)
+            average = places[line.name]
+            axes.plot([average, average, edge], [0, level, level], color=INK, linewidth=0.9)
             name = names[line.name]
-            said = f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}"
+            said = f"{name}  {average:.2f}" if left else f"{average:.2f}  {name}"
             axes.text(edge, level, f" {said} ", ha="right" if left else "left", va="center")
         return as_svg(figure, "ranks")
 

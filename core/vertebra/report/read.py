@@ -9,6 +9,16 @@ from typing import Any
 from vertebra.errors import RunError
 from vertebra.runs.folder import RunFolder
 
+COSTS = (
+    "wall_seconds",
+    "cpu_seconds",
+    "tokens_per_second",
+    "peak_memory_bytes",
+    "energy_joules",
+    "trainable_parameters",
+)
+"""What `cost.json` may say, in the order of the columns."""
+
 
 def read_json(run: RunFolder, name: str) -> dict[str, Any]:
     """Return the object in a JSON file, or an empty one where there is no file."""

@@ -1,19 +1,33 @@
-"""Find finished runs below folders, and name what tells them apart."""
+"""Find finished runs below folders, and name what tells them apart. No torch is needed to look at them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vertebra.errors import RunError
 from vertebra.report.read import read_json
 from vertebra.runs.folder import RunFolder
-from vertebra.runs.leaderboard import Entry
 
 SEED = "seed"
 NOT_THE_SYSTEM = (SEED, "task", "data")
 """What a sweep may vary that does not make another system."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One finished run of one system on one task, or the predictions of another tool."""
+
+    task: str
+    """What the task is called on the board; entries of one name are scored on the same rows."""
+    system: str
+    run: RunFolder | None
+    file: Path | None = None
+    """In place of a run: a file of predictions."""
+    axes: Mapping[str, Any] = field(default_factory=dict)
+    """Of a sweep, the settings that tell its runs apart."""
 
 
 def finished_runs(places: Iterable[Path]) -> list[RunFolder]:

@@ -17,9 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import vertebra
 from vertebra.errors import PluginError, RunError
 from vertebra.host.manager import Host
-from vertebra.report.read import read_baselines, read_cost, read_json
+from vertebra.report.read import COSTS, read_baselines, read_cost, read_json
 from vertebra.runs.folder import RunFolder, now
-from vertebra.runs.leaderboard import COSTS
 
 VERSION = "1.0"
 SCHEMA = "results.schema.json"
@@ -141,7 +140,7 @@ def exported_run(run: RunFolder, host: Host) -> Run:
                 Baseline(name=name, summary=one["summary"], scores=scores_of(one["scores"], one["intervals"], host))
                 for name, one in read_baselines(run).items()
             ],
-            cost=Cost(**{name: cost[name] for name in COSTS if name in cost}),
+            cost=Cost.model_validate({name: cost[name] for name in COSTS if name in cost}),
             notes=state.get("notes", []),
             plugins=state.get("plugins", {}),
             environment=read_json(run, "environment.json"),

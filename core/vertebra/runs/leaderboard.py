@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import combinations
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -17,7 +16,8 @@ from vertebra.errors import RunError
 from vertebra.host.manager import Host
 from vertebra.metrics.bootstrap import Sampled
 from vertebra.metrics.metric import Counts, Metric
-from vertebra.report.read import read_baselines, read_cost, read_json, read_lines
+from vertebra.report.read import COSTS, read_baselines, read_cost, read_json, read_lines
+from vertebra.runs.collect import Entry
 from vertebra.runs.folder import RunFolder, now
 from vertebra.runs.load import restore_task
 from vertebra.runs.predictions import read_file, read_run, refuse_other_rows
@@ -28,29 +28,6 @@ from vertebra.statistics.paired import holm, is_right_or_wrong, mcnemar_test, pe
 FORMAT = 1
 """The version of `leaderboard.json`."""
 RESAMPLES = 2000
-COSTS = (
-    "wall_seconds",
-    "cpu_seconds",
-    "tokens_per_second",
-    "peak_memory_bytes",
-    "energy_joules",
-    "trainable_parameters",
-)
-"""What `cost.json` may say, in the order of the columns."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One finished run of one system on one task, or the predictions of another tool."""
-
-    task: str
-    """What the task is called on the board; entries of one name are scored on the same rows."""
-    system: str
-    run: RunFolder | None
-    file: Path | None = None
-    """In place of a run: a file of predictions."""
-    axes: Mapping[str, Any] = field(default_factory=dict)
-    """Of a sweep, the settings that tell its runs apart."""
 
 
 @dataclass(frozen=True)
