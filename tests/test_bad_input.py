@@ -204,7 +204,7 @@ def test_every_error_of_a_configuration_is_said(places: Places, capsys: Captured
 
 def test_an_error_in_a_sweep_belongs_to_its_job(places: Places, capsys: Captured) -> None:
     given = ["train", "task=ner", "--multirun", "seed=1,x", f"hydra.sweep.dir={places.out}"]
-    refused(given, ['seed="x": must be a valid integer', "in 1 of 2 runs, as seed=x"], capsys)
+    refused(given, ['seed="x": must be a valid integer', "in 1 of 2 jobs, as seed=x"], capsys)
     assert not places.out.exists()
 
 

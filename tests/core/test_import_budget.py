@@ -57,6 +57,7 @@ def imported(site: PluginSite, statement: str) -> list[str]:
         "from vertebra.cli.main import main; assert main(['--version']) == 0",
         "from vertebra.cli.main import main; assert main(['plugins']) == 0",
         "from vertebra.cli.main import main; assert main(['plugins', '--json']) == 0",
+        "from vertebra.cli.main import main; assert main(['runs', '.', '--json']) == 0",
         "from vertebra.cli.main import main; assert main(['trian']) == 2",
     ],
 )

@@ -15,7 +15,7 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from vertebra.cli.arguments import in_quotes
@@ -24,6 +24,7 @@ from vertebra.config.session import PRIMARY
 from vertebra.errors import ConfigError, RunError, StoppedError
 from vertebra.host.hooks import describe
 from vertebra.host.manager import Host, create_host
+from vertebra.names import unknown
 from vertebra.runs.jobs import Job
 from vertebra.runs.sweep import Launch, work
 
@@ -32,24 +33,42 @@ if TYPE_CHECKING:
 
 EXTRAS = ("joblib", "submitit_local", "submitit_slurm", "ray", "ray_aws")
 """Launchers that an optional extra of this package installs, by the start of their names."""
+BASIC = "basic"
 FOLDER = "run_folder"
 
 
-def chosen_launcher(hydra: Any, own: Sequence[str]) -> Launch | None:
-    """Return what does the jobs by the launcher that `hydra/launcher=NAME` chooses; None for this process itself.
+def compose(hydra: Any, own: Sequence[str]) -> DictConfig:
+    """Return Hydra's configuration of a sweep, of the overrides of its own settings: the jobs' have no part in it.
 
-    `own` are the overrides of Hydra's own settings. `ConfigError` where the launcher is not installed.
+    `ConfigError` where they are wrong, or their launcher is not installed.
     """
-    chosen = next((one.partition("=")[2] for one in own if one.startswith("hydra/launcher=")), "basic")
-    if chosen == "basic":
-        return None
-    try:
-        composed = compose(hydra, own)
-    except ConfigError as error:
-        if chosen not in EXTRAS or "hydra/launcher" not in str(error):
-            raise
+    chosen = launcher_in(own)
+    installed = hydra.config_loader.get_group_options("hydra/launcher")
+    if chosen not in installed and chosen in EXTRAS:
         extra = chosen.partition("_")[0]
-        raise ConfigError(f"hydra/launcher={chosen} is not installed: pip install 'vertebra[{extra}]'.") from None
+        raise ConfigError(f"hydra/launcher={chosen} is not installed: pip install 'vertebra[{extra}]'.")
+    if chosen not in installed:
+        raise ConfigError(f"hydra/launcher={chosen}: {unknown('launcher', chosen, {*installed, *EXTRAS})}")
+    overrides = [*own, "hydra.mode=MULTIRUN"]
+    try:
+        composed: DictConfig = hydra.compose_config(PRIMARY, overrides, RunMode.MULTIRUN, with_log_configuration=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(one_line(error)) from error
+    with read_write(composed.hydra):
+        composed.hydra.sweep.subdir = "."  # the folders are made already
+    return composed
+
+
+def launcher_in(own: Sequence[str]) -> str:
+    """Return the name of the launcher that the overrides of Hydra's own settings choose."""
+    return next((one.partition("=")[2] for one in reversed(own) if one.startswith("hydra/launcher=")), BASIC)
+
+
+def chosen_launcher(hydra: Any, own: Sequence[str], composed: DictConfig) -> Launch | None:
+    """Return what does the jobs by the chosen launcher; None for this process itself."""
+    chosen = launcher_in(own)
+    if chosen == BASIC:
+        return None
 
     def launch(todo: Mapping[Path, Job], host: Host) -> dict[Path, str]:
         print(f"{len(todo)} jobs for the launcher '{chosen}'.", flush=True)
@@ -67,16 +86,6 @@ def chosen_launcher(hydra: Any, own: Sequence[str]) -> Launch | None:
         return {path: error for path, error in errors.items() if error}
 
     return launch
-
-
-def compose(hydra: Any, own: Sequence[str]) -> DictConfig:
-    """Return Hydra's configuration of the launcher, in which the jobs' own settings have no part."""
-    overrides = [*own, "hydra.sweep.subdir=.", "hydra.mode=MULTIRUN"]
-    try:
-        composed: DictConfig = hydra.compose_config(PRIMARY, overrides, RunMode.MULTIRUN, with_log_configuration=False)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(one_line(error)) from error
-    return composed
 
 
 def outcome(ended: Any) -> str | None:

@@ -10,13 +10,11 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf.errors import OmegaConfBaseException
 
-from vertebra.cli.launchers import chosen_launcher
+from vertebra.cli.launchers import chosen_launcher, compose
 from vertebra.config.compose import compose_in, folder_of, one_line, unreadable
 from vertebra.config.options import find_options
-from vertebra.config.session import PRIMARY, hydra_session
+from vertebra.config.session import hydra_session
 from vertebra.errors import ConfigError, StoppedError
 from vertebra.host.manager import Host
 from vertebra.report.scale import Scale
@@ -31,7 +29,8 @@ def sweep(overrides: Sequence[str], host: Host) -> int:
     """Check every job, do those that are not done, show the table; return 0, or 1 where a job has not finished."""
     with hydra_session(host) as hydra:
         settings, own = apart(overrides)
-        folder, launch = place(hydra, own), chosen_launcher(hydra, own)
+        composed = compose(hydra, own)
+        folder, launch = folder_of(composed.hydra.sweep, "dir"), chosen_launcher(hydra, own, composed)
         jobs = check(hydra, [mergeable(override) for override in settings], host)
         print(f"Sweep folder: {folder}", flush=True)
         try:
@@ -63,15 +62,6 @@ def apart(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     return [override for override in overrides if override not in own], own
 
 
-def place(hydra: Any, own: Sequence[str]) -> Path:
-    """Return the folder of the sweep."""
-    try:
-        composed = hydra.compose_config(PRIMARY, list(own), RunMode.MULTIRUN, with_log_configuration=False)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(one_line(error)) from error
-    return folder_of(composed.hydra.sweep, "dir")
-
-
 def mergeable(override: str) -> str:
     """Return an override whose value is a mapping so that Hydra merges it: it takes new keys into none by itself."""
     key, _, value = override.partition("=")
@@ -80,18 +70,9 @@ def mergeable(override: str) -> str:
 
 def expand(hydra: Any, overrides: Sequence[str], host: Host) -> tuple[list[Override], list[list[str]]]:
     """Return the overrides, and those of each job: every combination of the values that commas part."""
-    parser = OverridesParser.create(config_loader=hydra.config_loader)
-    parsed: list[Override] = []
-    errors = []
-    for text in overrides:
-        try:
-            parsed += parser.parse_overrides([text])
-        except HydraException:
-            errors.append(unreadable(text))
-    if errors:
-        raise ConfigError("\n".join(errors))
+    every, errors = parsed(hydra, overrides), []
     options = find_options(host)
-    for text, one in zip(overrides, parsed, strict=True):
+    for text, one in zip(overrides, every, strict=True):
         if one.is_sweep_override() and not one.is_discrete_sweep():
             errors.append(
                 f"{text}: a sweep makes every combination of values. `vertebra search` tries some of a range."
@@ -102,16 +83,31 @@ def expand(hydra: Any, overrides: Sequence[str], host: Host) -> tuple[list[Overr
     if errors:
         raise ConfigError("\n".join(errors))
     try:
-        (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+        (jobs,) = BasicSweeper.split_arguments(every, max_batch_size=None)
     except HydraException as error:
         raise ConfigError(one_line(error)) from None
-    return parsed, jobs
+    return every, jobs
+
+
+def parsed(hydra: Any, overrides: Sequence[str]) -> list[Override]:
+    """Return the overrides as Hydra reads them; one `ConfigError` for all that it cannot read."""
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    read: list[Override] = []
+    errors = []
+    for text in overrides:
+        try:
+            read += parser.parse_overrides([text])
+        except HydraException:
+            errors.append(unreadable(text))
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return read
 
 
 def check(hydra: Any, overrides: Sequence[str], host: Host) -> list[Job]:
     """Compose and check every job; one `ConfigError` lists all that is wrong, and in which jobs."""
-    parsed, combinations = expand(hydra, overrides, host)
-    swept = {one.get_key_element() for one in parsed if one.is_sweep_override()}
+    every, combinations = expand(hydra, overrides, host)
+    swept = {one.get_key_element() for one in every if one.is_sweep_override()}
     checked: list[Job] = []
     wrong: dict[str, list[str]] = {}
     for own in combinations:

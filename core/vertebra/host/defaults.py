@@ -62,6 +62,8 @@ def register_commands() -> list[CommandRef]:
     summaries = {
         "train": "train, evaluate, save and report a task",
         "evaluate": "score a finished run again, on its own data or on other data",
+        "search": "search for good settings with Optuna",
+        "runs": "list runs, with their settings and scores",
         "resume": "go on with a run that was stopped, killed, or failed",
         "predict": "predict with a finished run, from text or from a file",
         "export": "write a run's backbone to a folder that transformers loads",

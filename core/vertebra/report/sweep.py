@@ -17,6 +17,7 @@ from rich.text import Text
 from vertebra.config.defaults import plain
 from vertebra.report.numbers import duration
 from vertebra.report.scale import Scale
+from vertebra.report.screen import print_whole
 from vertebra.runs.folder import RunFolder
 from vertebra.runs.jobs import SPLITS, JobResult
 
@@ -156,10 +157,10 @@ def print_sweep(results: Sequence[JobResult], scale: Scale, console: Console | N
     """Print a line for each job, the means over seeds, the errors of the jobs that failed, and the notes."""
     console = console or Console(highlight=False)
     console.print()
-    console.print(jobs_table(results, scale))
+    print_whole(jobs_table(results, scale), console)
     if means := means_over_seeds(results):
         console.print()
-        console.print(means_table(means, scale))
+        print_whole(means_table(means, scale), console)
     console.print()
     for one in results:
         if one.status != "finished":

@@ -26,7 +26,7 @@ from vertebra.engine.ranks import rank
 from vertebra.engine.recommend import settle
 from vertebra.engine.seeds import seed_everything
 from vertebra.engine.trainer import LOSS, Trainer
-from vertebra.errors import RunError, StoppedError, VertebraError
+from vertebra.errors import PrunedError, RunError, StoppedError, VertebraError
 from vertebra.host.manager import Host, create_behaviour_manager, create_host
 from vertebra.metrics.metric import Metric
 from vertebra.report.html import write_report
@@ -41,17 +41,26 @@ from vertebra.runs.key import active_plugins, anchored, run_key
 from vertebra.runs.launch import is_needed, launch
 from vertebra.runs.log import RunLog
 from vertebra.runs.prepare import Prepared, prepare
+from vertebra.runs.pruning import Prune, Pruning
 from vertebra.runs.results import write_results
 from vertebra.runs.saved import save_model_folder
 from vertebra.runs.shared import Shared
 from vertebra.runs.signals import stop_on_signal
 
 
-def train(config: RunConfig, folder: Path | str, host: Host | None = None, *, shared: Shared | None = None) -> RunEnd:
+def train(
+    config: RunConfig,
+    folder: Path | str,
+    host: Host | None = None,
+    *,
+    shared: Shared | None = None,
+    prune: Prune | None = None,
+) -> RunEnd:
     """Train, evaluate, save and report, all into `folder`; return the scores.
 
-    What is loaded may be `shared` with other runs of this process, which changes no result. Raises `VertebraError` for
-    what a user can mend; the folder then says that the run failed, and why.
+    What is loaded may be `shared` with other runs of this process, which changes no result. `prune` is asked after each
+    evaluation of validation, and gives the run up by a reason. Raises `VertebraError` for what a user can mend; the folder
+    then says that the run failed, and why.
     """
     host = host or create_host()
     if len(config.tasks) != 1:
@@ -65,10 +74,12 @@ def train(config: RunConfig, folder: Path | str, host: Host | None = None, *, sh
         run.write_json("environment.json", describe_environment())
         # From here on the run can be resumed, so everything that needs comes first.
         run.update_state(status="running", reason=None, created=now(), seconds=None)
-        return _run(anchored(config), run, host, shared)
+        return _run(anchored(config), run, host, shared, prune)
 
 
-def resume(folder: Path | str, host: Host | None = None, *, shared: Shared | None = None) -> RunEnd:
+def resume(
+    folder: Path | str, host: Host | None = None, *, shared: Shared | None = None, prune: Prune | None = None
+) -> RunEnd:
     """Go on with a run from its newest checkpoint, by its own saved configuration; return the scores.
 
     On the same machine and versions, the finished run is the one that an uninterrupted run would have been, bit by bit.
@@ -87,22 +98,24 @@ def resume(folder: Path | str, host: Host | None = None, *, shared: Shared | Non
         config = from_document(run.read_config(), host)
         run.sweep()
         run.update_state(status="running", reason=None)
-        return _run(config, run, host, shared)
+        return _run(config, run, host, shared, prune)
 
 
 def take_part(config: RunConfig, folder: Path, host: Host) -> RunEnd:
     """Be one of the processes of a run, in a folder that the process which launched them has made and locked."""
-    return _assist(config, host) if rank() > 0 else _run(config, RunFolder(folder), host, None)
+    return _assist(config, host) if rank() > 0 else _run(config, RunFolder(folder), host, None, None)
 
 
-def _run(config: RunConfig, run: RunFolder, host: Host, shared: Shared | None) -> RunEnd:
+def _run(config: RunConfig, run: RunFolder, host: Host, shared: Shared | None, prune: Prune | None) -> RunEnd:
     if is_needed(config):
         with _recorded(run, Host()):  # the plugins hear of the run from its main process
             return launch(config, run)
     log = RunLog(run, config.trainer.log_every)
     trackers = create_trackers(config.trainer.trackers, run.path, to_document(config))
-    with _watched(host, [log, CostMeter(run), create_progress(scale=Scale.of(host)), trackers]), _recorded(run, host):
-        return _train(config, run, host, log, shared or Shared(keep=0))
+    pruning = Pruning(prune)
+    observers = [log, CostMeter(run), create_progress(scale=Scale.of(host)), trackers, pruning]
+    with _watched(host, observers), _recorded(run, host):
+        return _train(config, run, host, log, shared or Shared(keep=0), pruning)
 
 
 def _assist(config: RunConfig, host: Host) -> RunEnd:
@@ -111,10 +124,10 @@ def _assist(config: RunConfig, host: Host) -> RunEnd:
     with TemporaryDirectory(prefix="vertebra-") as scratch:
         run = RunFolder(Path(scratch))
         run.update_state(status="running")
-        return _train(config, run, host, RunLog(run, config.trainer.log_every), Shared(keep=0))
+        return _train(config, run, host, RunLog(run, config.trainer.log_every), Shared(keep=0), Pruning())
 
 
-def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: Shared) -> RunEnd:
+def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: Shared, pruning: Pruning) -> RunEnd:
     began = time.perf_counter()
     seed_everything(config.seed)  # the run before this one in the process leaves nothing behind
     devices = set_up(config.gpu)
@@ -164,7 +177,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
             behaviours,
             higher_is_better=_higher_is_better(settled, metrics),
             seed=config.seed,
-            stop=lambda: devices.agree(stop()),
+            stop=lambda: devices.agree(stop() or pruning.reason is not None),
         )
         trainer.resume()
         log.rewind(trainer.progress.step)
@@ -186,7 +199,8 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
                 trainable_parameters=sum(one.numel() for one in model.parameters() if one.requires_grad),
             ),
         )
-        trainer.fit()
+        with pruning.told_apart():
+            trainer.fit()
 
     evaluations = [prepared.evaluate(split, model, devices) for split in ("valid", "test") if split in splits.rows]
     scores = {one.split: one.scores for one in evaluations}
@@ -232,8 +246,9 @@ def _recorded(run: RunFolder, host: Host) -> Iterator[None]:
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | StoppedError)
         reason = str(error) if isinstance(error, VertebraError) else f"{type(error).__name__}: {error}"
+        status = "pruned" if isinstance(error, PrunedError) else "stopped" if stopped else "failed"
         with suppress(RunError):  # the disk may be what failed
-            run.update_state(status="stopped" if stopped else "failed", reason=reason)
+            run.update_state(status=status, reason=reason)
         host.notify("run_failed", error=error)
         if isinstance(error, StoppedError):
             raise StoppedError(f"{error} Go on with: vertebra resume '{run.path}'") from None

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from vertebra.config.defaults import plain
 from vertebra.config.document import from_document, to_document
-from vertebra.errors import RunError, StoppedError, VertebraError
+from vertebra.errors import PrunedError, RunError, StoppedError, VertebraError
 from vertebra.host.hooks import describe
 from vertebra.host.manager import Host, create_host
 from vertebra.report.numbers import duration
@@ -23,6 +23,7 @@ from vertebra.runs.jobs import Job, JobResult, folders_of, is_finished, read_res
 from vertebra.runs.key import anchored
 
 if TYPE_CHECKING:
+    from vertebra.runs.pruning import Prune
     from vertebra.runs.shared import Shared
 
 Errors = Mapping[Path, str]
@@ -112,8 +113,10 @@ def in_process(todo: Mapping[Path, Job], host: Host) -> dict[Path, str]:
     return errors
 
 
-def work(path: Path, host: Host, shared: Shared | None = None) -> str | None:
+def work(path: Path, host: Host, shared: Shared | None = None, prune: Prune | None = None) -> str | None:
     """Do the job in a folder that `prepare` made, or go on with it; return what went wrong, if anything did.
+
+    A job that `prune` gives up is none that went wrong; its folder says so.
 
     Raises `StoppedError` and `KeyboardInterrupt` where the user stops it.
     """
@@ -124,13 +127,15 @@ def work(path: Path, host: Host, shared: Shared | None = None) -> str | None:
     torch.use_deterministic_algorithms(False)  # as in a new process; a job that wants them asks for them
     try:
         if (path / "run.json").exists():
-            resume(path, host, shared=shared)
+            resume(path, host, shared=shared, prune=prune)
         else:
             run = RunFolder(path)
             run.sweep()
-            train(from_document(run.read_config(), host), path, host, shared=shared)
+            train(from_document(run.read_config(), host), path, host, shared=shared, prune=prune)
     except StoppedError:
         raise
+    except PrunedError:
+        return None
     except VertebraError as error:
         return str(error)
     except Exception as error:  # a plugin's mistake, say: it is this job's alone
