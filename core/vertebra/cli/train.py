@@ -108,11 +108,12 @@ def show(arguments: Arguments, host: Host) -> None:
 
 def help_text(host: Host) -> str:
     """Return the text of `vertebra train --help`."""
-    from vertebra.config.options import find_options
+    from vertebra.config.options import SUITE, find_options
 
     tasks = host.names("task")
     groups: dict[str, Any] = {"task": tasks, **find_options(host)}
     width = max(len(group) for group in groups)
     wrap = TextWrapper(120, subsequent_indent=" " * (width + 4), break_long_words=False, break_on_hyphens=False)
+    groups.pop(SUITE, None)
     lines = [f"  {group:{width}}  {', '.join(sorted(options))}" for group, options in groups.items() if options]
     return HELP.format(groups="\n".join(map(wrap.fill, lines)), task=tasks[0] if tasks else "TASK")

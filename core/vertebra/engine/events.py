@@ -25,6 +25,8 @@ class RunStart:
     """What is computed on, and how."""
     settings: str = ""
     """What the trainer's settings came to, `auto` resolved."""
+    trainable_parameters: int = 0
+    """Of backbone and head together."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from vertebra.report.progress import create_progress
 from vertebra.report.scale import Scale
 from vertebra.report.trackers import create_trackers
 from vertebra.runs.baselines import compute
+from vertebra.runs.cost import CostMeter
 from vertebra.runs.environment import describe_environment
 from vertebra.runs.folder import RunFolder, now
 from vertebra.runs.key import active_plugins, anchored, run_key
@@ -112,7 +113,8 @@ def _run(config: RunConfig, run: RunFolder, host: Host, shared: Shared | None, p
     log = RunLog(run, config.trainer.log_every)
     trackers = create_trackers(config.trainer.trackers, run.path, to_document(config))
     pruning = Pruning(prune)
-    with _watched(host, [log, create_progress(scale=Scale.of(host)), trackers, pruning]), _recorded(run, host):
+    observers = [log, CostMeter(run), create_progress(scale=Scale.of(host)), trackers, pruning]
+    with _watched(host, observers), _recorded(run, host):
         return _train(config, run, host, log, shared or Shared(keep=0), pruning)
 
 
@@ -194,6 +196,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
                 notes=notes,
                 device=str(devices),
                 settings=summary(settled.trainer, trainer),
+                trainable_parameters=sum(one.numel() for one in model.parameters() if one.requires_grad),
             ),
         )
         with pruning.told_apart():
