@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from importlib import metadata
 from typing import Any
+
+import vertebra
 
 project = "Vertebra"
 author = "the authors of Vertebra"
-release = metadata.version("vertebra")
+release = vertebra.__version__
 
 extensions = ["myst_parser"]
 root_doc = "docs/index"  # sources are seen from the repository's root, so that links to CONTRIBUTING.md hold everywhere
@@ -31,7 +32,7 @@ html_additional_pages = {"index": "redirect.html"}
 templates_path = ["_templates"]
 
 HEADING = re.compile(r"^## (.+)$")
-LINK = re.compile(r"\[([^\]]+)\]\(([^)#\s]+)\.md\)")
+LINK = re.compile(r"^- \[([^\]]+)\]\(([^)#\s]+)\.md\)")
 
 
 def add_tree(app: Any, name: str, source: list[str]) -> None:

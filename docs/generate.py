@@ -113,7 +113,7 @@ def hook(specification: Callable[..., Any]) -> str:
     """Return a hook's arguments, its docstring, and its types."""
     arguments = ", ".join(name for name in inspect.signature(specification).parameters if name != "self")
     types_of = f"```text\n{specification.__name__}{signature(specification, bound=True)}\n```"
-    return f"#### `{specification.__name__}({arguments})`\n\n{text_of(specification)}\n\n{types_of}"
+    return f"### `{specification.__name__}({arguments})`\n\n{text_of(specification)}\n\n{types_of}"
 
 
 def example() -> str:

@@ -75,13 +75,14 @@ def page_of(one: Name) -> str:
 
 def names(page: str) -> str:
     """Return the part of a page that describes its names."""
-    return "\n\n".join(described(one) for one in public_names() if page_of(one) == page)
+    level = "###" if page == "hooks" else "##"  # on that page the names are a section beside others
+    return "\n\n".join(f"{level} {described(one)}" for one in public_names() if page_of(one) == page)
 
 
 def described(one: Name) -> str:
-    """Return a name's heading, how it is called, its docstring and its members."""
+    """Return a name, how it is called, its docstring and its members."""
     thing = one.thing
-    parts = [f"### {one.name}", f"```text\n{how(one)}\n```", text_for(one)]
+    parts = [one.name, f"```text\n{how(one)}\n```", text_for(one)]
     if inspect.isclass(thing):
         parts += [settings_link(thing) or fields(thing), methods(thing)]
     return "\n\n".join(filter(None, parts))
@@ -134,8 +135,17 @@ def fields(thing: type) -> str:
     own = [name for name in annotated if not name.startswith("_") and (dataclasses.is_dataclass(thing) or name in texts)]
     if not own:
         return ""
-    rows = [f"| `{name}` | `{escaped(annotated[name])}` | {escaped(texts.get(name, ''))} |" for name in own]
+    rows = [
+        f"| `{name}` | `{escaped(annotated[name])}{escaped(default(thing, name))}` | {escaped(texts.get(name, ''))} |"
+        for name in own
+    ]
     return "\n".join(["| | type | |", "|---|---|---|", *rows])
+
+
+def default(thing: type, name: str) -> str:
+    """Return ` = VALUE` for an attribute that has a plain default; fields made by a function show none."""
+    value = vars(thing).get(name, dataclasses.MISSING)
+    return f" = {value!r}" if isinstance(value, bool | int | float | str | tuple | None) else ""
 
 
 def escaped(text: object) -> str:
@@ -157,9 +167,13 @@ def is_member(member: object) -> bool:
 
 def method(name: str, member: Any) -> str:
     """Return one item of the list."""
-    if isinstance(member, property) or hasattr(member, "func"):
-        shown, text = name, text_of(getattr(member, "fget", None) or member.func)
-    else:
-        function = getattr(member, "__func__", member)
-        shown, text = f"{name}{signature(function, bound=True)}", text_of(function)
-    return f"- `{shown}`<br>" + "\n" + "\n".join(f"  {line}".rstrip() for line in text.splitlines())
+    function = getattr(member, "__func__", member)
+    shown = f"{name}{signature(function, bound=True)}" if inspect.isfunction(function) else name
+    return "\n".join([f"- `{shown}`<br>", *(f"  {line}".rstrip() for line in text_of_member(member).splitlines())])
+
+
+def text_of_member(member: Any) -> str:
+    """Return the docstring of a method or a property."""
+    for inner in ("fget", "func", "__func__"):  # of a property, a cached one, a class method
+        member = getattr(member, inner, member)
+    return text_of(member)
