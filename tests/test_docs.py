@@ -22,7 +22,7 @@ from vertebra.host.manager import create_host
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 OWN = [name for name in NAMES if name.startswith("docs/") and not name.startswith("docs/examples/")]
 HOOKS = [getattr(kind, name) for kind in (RegisterHooks, RunHooks, BehaviourHooks) for name in hook_names(kind)]
-NAMED = re.compile(rf"[`\s]({'|'.join(GROUPS)}|task)\.([a-z_]+)(?=[`=. ])")
+NAMED = re.compile(rf"[`\s]({'|'.join(GROUPS)}|task)\.([a-z_]+)(?=[`=\s])")
 SETTINGS = [f"{group}.{field.name}" for group, owner in GROUPS.items() for field in fields(owner)]
 
 
