@@ -11,8 +11,9 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-import vertebra
 from docstrings import descriptions, signature, text_below, text_of
+
+import vertebra
 from vertebra.config.defaults import GROUPS
 
 PAGES = {
@@ -131,8 +132,12 @@ def settings_link(thing: type) -> str:
 def fields(thing: type) -> str:
     """Return a table of the attributes that have a text: a dataclass's fields, a class's own declarations."""
     texts = descriptions(thing)
-    annotated = {name: hint for one in reversed(thing.__mro__) for name, hint in vars(one).get("__annotations__", {}).items()}
-    own = [name for name in annotated if not name.startswith("_") and (dataclasses.is_dataclass(thing) or name in texts)]
+    annotated = {
+        name: hint for one in reversed(thing.__mro__) for name, hint in vars(one).get("__annotations__", {}).items()
+    }
+    own = [
+        name for name in annotated if not name.startswith("_") and (dataclasses.is_dataclass(thing) or name in texts)
+    ]
     if not own:
         return ""
     rows = [
@@ -162,7 +167,11 @@ def methods(thing: type) -> str:
 
 def is_member(member: object) -> bool:
     """Whether something in a class's body is a method or a property."""
-    return inspect.isfunction(member) or isinstance(member, property | classmethod | staticmethod) or hasattr(member, "func")
+    return (
+        inspect.isfunction(member)
+        or isinstance(member, property | classmethod | staticmethod)
+        or hasattr(member, "func")
+    )
 
 
 def method(name: str, member: Any) -> str:

@@ -23,7 +23,7 @@ NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 LANGUAGES = ("bash", "python")
 """The languages that are run; a block of any other one is only shown, or written to a file."""
 
-_FENCE = re.compile(r"^```(\w*)[ ]?([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^```(?!`)(\w*)[ ]?([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _OPERATORS = {"|", "&&", "||", ";", "&", ">", ">>", "<"}
 
 

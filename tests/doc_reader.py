@@ -14,6 +14,7 @@ from contextlib import chdir
 from pathlib import Path
 
 from tests.doc_blocks import ROOT, Block
+
 from vertebra import DataConfig
 
 PROGRAMS = ("vertebra", "pip", "pytest")

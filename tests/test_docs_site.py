@@ -41,7 +41,9 @@ def test_the_search_knows_every_page(site: Path) -> None:
 
 
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
-    loaded = re.compile(r"""<(?:script|img|iframe)[^>]*\ssrc="([^"]+)"|<link[^>]*rel="stylesheet"[^>]*href="([^"]+)\"""")
+    loaded = re.compile(
+        r"""<(?:script|img|iframe)[^>]*\ssrc="([^"]+)"|<link[^>]*rel="stylesheet"[^>]*href="([^"]+)\""""
+    )
     for page in site.rglob("*.html"):
         for found in loaded.findall(page.read_text(encoding="utf-8")):
             assert "//" not in "".join(found), f"{page.name} loads {found}"

@@ -84,7 +84,7 @@ class Completion:
     text: str | None
     """The new text, up to the stop string where one came; None where the generator has no tokenizer."""
     finish: Finish
-    """Why it ended: `eos` (an end token), `stop` (a stop string), `length` (`max_new_tokens`) or `context` (no room is left)."""
+    """Why it ended: `eos` (an end token), `stop` (a stop string), `length` (`max_new_tokens`) or `context` (no room)."""
 
 
 @dataclass(frozen=True, slots=True)
