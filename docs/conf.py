@@ -12,7 +12,6 @@ from typing import Any
 import vertebra
 
 project = "Vertebra"
-author = "the authors of Vertebra"
 release = vertebra.__version__
 
 extensions = ["myst_parser"]
@@ -28,6 +27,8 @@ pygments_dark_style = "github-dark"
 html_theme = "furo"
 html_title = "Vertebra"
 html_copy_source = False
+html_show_copyright = False
+html_use_index = False  # the reference's pages have their own
 html_additional_pages = {"index": "redirect.html"}
 templates_path = ["_templates"]
 
