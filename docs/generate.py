@@ -5,16 +5,14 @@ Run by `make docs`; a test says when a page is out of date.
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import re
 import sys
-import textwrap
 import types
 from collections.abc import Callable
 from dataclasses import fields
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -30,6 +28,9 @@ from vertebra_speed.markdown import performance
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))  # for the module beside this one, also where this one is loaded by its path
 
+import public_names  # noqa: E402
+from command_help import commands  # noqa: E402
+from docstrings import descriptions, signature, text_of  # noqa: E402
 from results_page import results  # noqa: E402
 
 REGION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -45,7 +46,7 @@ def main() -> None:
 
 def pages() -> list[Path]:
     """Return the pages of the documentation."""
-    return sorted([*DOCS.glob("*.md"), *(DOCS / "tasks").glob("*.md")])
+    return sorted(page for page in DOCS.rglob("*.md") if not page.is_relative_to(DOCS / "examples"))
 
 
 def filled(text: str) -> str:
@@ -81,17 +82,6 @@ def table(owner: type, group: str) -> str:
     return "\n".join(["| setting | values | default | |", "|---|---|---|---|", *rows])
 
 
-def descriptions(owner: type) -> dict[str, str]:
-    """Return the text below each field of a class and of those that it derives from."""
-    found: dict[str, str] = {}
-    for one in reversed(owner.__mro__[:-1]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0].body  # type: ignore[attr-defined]
-        for field, text in pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                found[ast.unparse(field.target)] = " ".join(ast.literal_eval(text.value).split())
-    return found
-
-
 def described_type(hint: Any) -> str:
     """Return what a type allows, in words."""
     origin, parts = get_origin(hint), get_args(hint)
@@ -121,11 +111,10 @@ def hooks(owner: type) -> str:
 
 
 def hook(specification: Callable[..., Any]) -> str:
-    """Return a hook's signature and its docstring, without line breaks inside paragraphs."""
+    """Return a hook's arguments, its docstring, and its types."""
     arguments = ", ".join(name for name in inspect.signature(specification).parameters if name != "self")
-    paragraphs = inspect.cleandoc(specification.__doc__ or "").split("\n\n")
-    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    return f"#### `{specification.__name__}({arguments})`\n\n{text}"
+    types_of = f"```text\n{specification.__name__}{signature(specification, bound=True)}\n```"
+    return f"### `{specification.__name__}({arguments})`\n\n{text_of(specification)}\n\n{types_of}"
 
 
 def example() -> str:
@@ -161,6 +150,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "register_hooks": lambda: hooks(RegisterHooks),
     "run_hooks": lambda: hooks(RunHooks),
     "behaviour_hooks": lambda: hooks(BehaviourHooks),
+    "commands": commands,
+    **{f"names_{page}": partial(public_names.names, page) for page in public_names.PAGES},
 }
 
 if __name__ == "__main__":

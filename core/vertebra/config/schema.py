@@ -179,9 +179,11 @@ class TaskChoice(Strict):
     """One task of a run: its registered name, its own settings and its data."""
 
     name: str
+    """The name that the task is registered under."""
     config: Any = None
     """An instance of the task's config dataclass."""
     data: DataConfig = field(default_factory=DataConfig)
+    """Where its rows come from."""
 
 
 @dataclass(frozen=True)
@@ -189,8 +191,14 @@ class RunConfig(Strict):
     """Everything that a run is made from."""
 
     tasks: tuple[TaskChoice, ...]
+    """What is learnt, and from which data."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    """Which model reads the text."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    """What part of it is trained."""
     gpu: GPUConfig = field(default_factory=GPUConfig)
+    """On what, and how much at once."""
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    """How it learns."""
     seed: Annotated[int, Ge(0), Lt(2**63)] = 1
+    """Sets random weights, the order of examples and dropout."""

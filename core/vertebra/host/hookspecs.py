@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PROJECT = "vertebra"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""The mark of a function that implements a hook; it takes those of the hook's arguments that it wants."""
 
 
 class RegisterHooks:

@@ -43,10 +43,15 @@ class LoadedRun:
     """A run's task with its trained model; `vertebra.load` makes one."""
 
     folder: RunFolder
+    """The run's folder, which also reads its files."""
     config: RunConfig
+    """The run's settings, as they were settled."""
     task: Task
+    """The task with what it learnt from the training rows."""
     model: TaskModel
+    """The backbone and the task's head, trained."""
     devices: Devices
+    """What is computed on."""
 
     def predict(self, inputs: Sequence[str | Row]) -> list[Any]:
         """Return one prediction for each text, or row with the columns that the task needs, in the task's own terms."""
