@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -103,6 +104,12 @@ def undeclared(case: Case, method: str, error: KeyError, columns: dict[str, type
 
 
 def mentioned(case: Case, name: str) -> bool:
-    """Whether the author's code names a column outside `columns`: a metric, say, or a method that was not called here."""
-    texts = [file.read_text(encoding="utf-8") for file in case.source_files()]
-    return name == ID or sum(text.count(f'"{name}"') + text.count(f"'{name}'") for text in texts) > 2
+    """Whether the author's code takes a column out of something: in a metric, say, or a method that was not called here."""
+    return any(name in taken(ast.parse(file.read_text(encoding="utf-8"))) for file in case.source_files())
+
+
+def taken(tree: ast.AST) -> set[str]:
+    """Return the texts that stand in brackets or as an argument, as in `row["text"]` and `row.get("text")`."""
+    keys = [node.slice for node in ast.walk(tree) if isinstance(node, ast.Subscript)]
+    arguments = [one for node in ast.walk(tree) if isinstance(node, ast.Call) for one in node.args]
+    return {one.value for one in (*keys, *arguments) if isinstance(one, ast.Constant) and isinstance(one.value, str)}
