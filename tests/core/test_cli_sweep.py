@@ -263,6 +263,13 @@ def test_rows_that_changed_between_jobs_are_said(
     assert "some jobs saw other rows than others" in capsys.readouterr().out
 
 
+def test_torchrun_is_for_single_runs(runs: Runs, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RunError, match="leave torchrun out, and give gpu=ddp instead"):
+        main(["task=ner", "-m", "seed=1,2"])
+    assert (runs, list(elsewhere.iterdir())) == ([], [])
+
+
 # --- means
 
 

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vertebra.cli.arguments import in_quotes
 from vertebra.config.compose import one_line
 from vertebra.config.session import PRIMARY
-from vertebra.errors import ConfigError, RunError, StoppedError
+from vertebra.errors import ConfigError, StoppedError
 from vertebra.host.hooks import describe
 from vertebra.host.manager import Host, create_host
 from vertebra.names import unknown
@@ -80,7 +80,7 @@ def chosen_launcher(hydra: Any, own: Sequence[str], composed: DictConfig) -> Lau
         except KeyboardInterrupt:
             raise
         except Exception as error:  # of the launcher's library, or a process that was killed
-            raise RunError(f"The launcher '{chosen}' failed: {describe(error)}.") from error
+            return {path: f"The launcher '{chosen}' failed: {describe(error)}." for path in todo}
         errors = {path: outcome(one) for path, one in zip(todo, ended, strict=True)}
         return {path: error for path, error in errors.items() if error}
 

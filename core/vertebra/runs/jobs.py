@@ -84,7 +84,7 @@ def read_result(job: Job, run: RunFolder, error: str | None = None) -> JobResult
     except (RunError, LookupError, TypeError) as broken:
         return JobResult(job, run.path, "failed", error or str(broken))
     if error and not done:
-        return JobResult(job, run.path, "failed", error)
+        return JobResult(job, run.path, "stopped" if status == "stopped" else "failed", error)
     if status == "running":  # nobody works in the folder now: its process was killed
         return JobResult(job, run.path, "stopped", "It was killed.")
     return JobResult(job, run.path, status, state.get("reason"), metrics, state.get("seconds"), data)

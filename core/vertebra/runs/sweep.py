@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from vertebra.config.defaults import plain
 from vertebra.config.document import from_document, to_document
+from vertebra.engine.ranks import world_size
 from vertebra.errors import PrunedError, RunError, StoppedError, VertebraError
 from vertebra.host.hooks import describe
 from vertebra.host.manager import Host, create_host
@@ -59,16 +60,18 @@ def run_jobs(
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Make the folder of a sweep, and keep other sweeps out of it."""
+    if world_size() > 1:
+        raise RunError(
+            "A sweep is one process, whose jobs start their own: leave torchrun out, and give gpu=ddp instead."
+        )
     if (folder / "run.json").exists():
-        raise RunError(f"'{folder}' holds a run; a sweep needs a folder of its own: hydra.sweep.dir=FOLDER.")
+        raise RunError(f"'{folder}' holds a run; a sweep needs a folder of its own. Choose another.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".sweep.lock")  # it goes with its process, however that ends
         lock.acquire(blocking=False)
     except Timeout:
-        raise RunError(
-            f"Another sweep is working in '{folder}'. Wait for it, or choose another place: hydra.sweep.dir=FOLDER."
-        ) from None
+        raise RunError(f"Another sweep is working in '{folder}'. Wait for it, or choose another folder.") from None
     except OSError as error:
         raise RunError(f"Cannot write in the sweep's folder '{folder}': {error.strerror or error}.") from error
     try:
