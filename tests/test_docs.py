@@ -22,7 +22,7 @@ from vertebra.host.manager import create_host
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 OWN = [name for name in NAMES if name.startswith("docs/") and not name.startswith("docs/examples/")]
 HOOKS = [getattr(kind, name) for kind in (RegisterHooks, RunHooks, BehaviourHooks) for name in hook_names(kind)]
-NAMED = re.compile(rf"[`\s]({'|'.join(GROUPS)}|task)\.([a-z_]+)(?=[`=\s])")
+NAMED = re.compile(rf"[`\s]({'|'.join(GROUPS)}|task)\.(?!json\b)([a-z_]+)(?=[`=\s])")
 SETTINGS = [f"{group}.{field.name}" for group, owner in GROUPS.items() for field in fields(owner)]
 
 
@@ -72,6 +72,20 @@ def test_every_setting_that_is_named_exists(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     named = {f"{group}.{setting}" for group, setting in NAMED.findall(text)}
     assert not [setting for setting in sorted(named) if f"| `{setting}` |" not in configuration]
+
+
+def test_the_options_of_the_trainer_exist_with_these_defaults() -> None:
+    """Of `TrainingArguments`, as the page for those who come from there has them: `--name` (default)."""
+    from transformers import TrainingArguments
+
+    page = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
+    there = page.partition("## Options of `TrainingArguments`")[2].partition("\n## ")[0]
+    left = "\n".join(line.split("|")[1] for line in there.splitlines() if line.startswith("| `--"))
+    defaults = {field.name: field.default for field in fields(TrainingArguments)}
+    assert not [name for name in re.findall(r"--(\w+)", left) if name not in defaults]
+    numbers = re.findall(r"^ `--(\w+)` \(([\d.e-]+)\)", left, re.MULTILINE)
+    assert len(numbers) >= 6
+    assert [(name, float(number)) for name, number in numbers] == [(name, defaults[name]) for name, _ in numbers]
 
 
 def test_every_public_name_is_in_the_reference(public_names: ModuleType) -> None:
