@@ -84,7 +84,9 @@ def test_all_that_is_broken_stands_in_one_error(tmp_path: Path, monkeypatch: pyt
     # No head can be built, so nothing can be evaluated: the first that needs it says so, and no other repeats it.
     assert list(error.breaches) == ["settings", "metrics"] and list(error.unchecked) == ["loss"]
     text = str(error)
-    assert "Task 'tagger' breaks 2 promises." in text and text.count("usual cause:") == 2
+    assert (
+        "Task 'tagger' breaks 2 promises." in text and text.count("usual cause:") == 3
+    )  # and nothing reads the setting that is meant
     assert "'TaggerConfig' object has no attribute 'droput'" in text
 
 

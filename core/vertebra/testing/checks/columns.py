@@ -9,7 +9,6 @@ from typing import Any
 
 from vertebra.data.encode import encode_row
 from vertebra.data.load import load_splits
-from vertebra.data.rows import ID
 from vertebra.engine.loading import load_backbone
 from vertebra.names import did_you_mean
 from vertebra.runs.tasks import load_task
