@@ -1,5 +1,6 @@
 from vertebra.cli.parser import Parser
 from vertebra.errors import RunError
+from vertebra.report.read import read_lines
 from vertebra.runs.folder import RunFolder
 
 
@@ -17,5 +18,5 @@ def disagree(argv):
 
 
 def predictions(run):
-    lines = RunFolder.open(run).read_lines("predictions.jsonl")
+    lines = read_lines(RunFolder.open(run), "predictions.jsonl")
     return {line["id"]: line for line in lines if line["split"] == "test"}

@@ -1,12 +1,14 @@
 from itertools import pairwise
 from statistics import fmean
 
+from vertebra.report.read import read_lines
+
 PARTS = ("shortest", "short", "long", "longest")
 
 
 def by_length(run):
     """Return a table of the mean score of test rows, by quarters of the length of what was read; nothing for few rows."""
-    rows = [line for line in run.read_lines("predictions.jsonl") if line["split"] == "test"]
+    rows = [line for line in read_lines(run, "predictions.jsonl") if line["split"] == "test"]
     rows.sort(key=lambda row: len(str(row["input"])))
     if len(rows) < len(PARTS):
         return ""
