@@ -25,6 +25,11 @@ class RunStart:
     """What is computed on, and how."""
     settings: str = ""
     """What the trainer's settings came to, `auto` resolved."""
+    adapter: str = "none"
+    trained: int = 0
+    """Those of the backbone's parameters that are trained."""
+    head: int = 0
+    """Parameters of the heads, beside the backbone's."""
 
 
 @dataclass(frozen=True)

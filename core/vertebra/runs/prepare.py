@@ -11,6 +11,7 @@ from vertebra.config.schema import RunConfig, TaskChoice
 from vertebra.data.cache import Encoded, FeatureCache
 from vertebra.data.encode import encode_shared, encode_split
 from vertebra.data.load import Splits, load_splits
+from vertebra.engine.adapters.adapter import adapt, leave_room
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.devices import Devices
 from vertebra.engine.evaluate import Evaluation, evaluate
@@ -69,6 +70,7 @@ def prepare(config: RunConfig, devices: Devices, host: Host) -> tuple[Prepared, 
     backbone = load_backbone(
         config.backbone, host, prefer=task.attention, seed=config.seed, language_model=task.needs_language_model
     )
+    leave_room(backbone, config.adapter)
     if isinstance(task, CorpusTask):
         splits, encoded = read_corpora(task, choice.data, backbone.tokenizer, backbone.info.context, host)
     else:
@@ -125,12 +127,9 @@ def read_once(backbone: Backbone, prepared: Prepared, choice: TaskChoice, device
 
 
 def build_model(backbone: Backbone, task: Task, config: RunConfig, host: Host) -> TaskModel:
-    """Put a new head, a function of the seed, on the backbone, and adapt or freeze the backbone as configured."""
-    if config.backbone.freeze:
-        backbone.requires_grad_(False)
-        backbone.untie()  # what is trained is the head alone
+    """Put the configured adapter, and a new head that is a function of the seed, on the backbone."""
+    adapted = adapt(backbone, config, host)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        head = task.build_head_on(backbone)
-        adapted = host.get("adapter", config.adapter.name).load()(backbone, config.adapter)
+        head = task.build_head_on(adapted)
     return TaskModel(adapted, {task.name: head})
