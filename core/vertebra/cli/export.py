@@ -15,7 +15,8 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         "vertebra export",
         description="Write the trained backbone and its tokenizer to a folder that AutoModel.from_pretrained loads, "
-        "with what an adapter learnt as part of its weights; the task's head (heads.safetensors) and labels (tasks.json) go beside them.",
+        "with what an adapter learnt as part of its weights; the task's head (heads.safetensors) and labels (tasks.json) go "
+        "beside them.",
     )
     parser.add_argument("run", metavar="RUN_DIR", help="the folder of the run")
     parser.add_argument("output", metavar="FOLDER", type=Path, help="a new folder")

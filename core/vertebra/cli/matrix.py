@@ -79,31 +79,36 @@ def as_document(cell: Cell) -> dict[str, Any]:
 
 
 def show(cells: Sequence[Cell], console: Console) -> None:
-    """Print a table; tasks that differ in nothing share their rows, and numbers stand for the reasons below."""
+    """Print a table; tasks and adapters that differ in nothing share their rows; numbers stand for the reasons below."""
     rules = list(dict.fromkeys(refusal.rule for cell in cells for refusal in cell.refusals))
-    by_task: dict[str, dict[tuple[str, str, str], list[str]]] = {}
+    by_task: dict[str, dict[str, dict[tuple[str, str], list[str]]]] = {}
     for cell in cells:
         names = cell.combination
-        row = by_task.setdefault(names.task, {}).setdefault((names.adapter, names.attention, names.packing), [])
+        rows = by_task.setdefault(names.task, {}).setdefault(names.adapter, {})
+        row = rows.setdefault((names.attention, names.packing), [])
         row.append(", ".join(str(rules.index(one.rule) + 1) for one in cell.refusals) or "yes")
     table = Table("tasks", "adapter", "attention", "packing", *MODEL_FAMILIES)
     for tasks in together(by_task):
-        for number, (names_of_row, row) in enumerate(by_task[tasks[0]].items()):
-            marks = [Text(mark, style="green" if mark == "yes" else "yellow") for mark in row]
-            table.add_row(Text(", ".join(tasks) if number == 0 else ""), *names_of_row, *marks)
-        table.add_section()
+        by_adapter = by_task[tasks[0]]
+        for adapters in together(by_adapter):
+            shared = Text(", ".join(tasks)), Text(", ".join(adapters))
+            for names_of_row, row in by_adapter[adapters[0]].items():
+                marks = [Text(mark, style="green" if mark == "yes" else "yellow") for mark in row]
+                table.add_row(*shared, *names_of_row, *marks)
+                shared = Text(""), Text("")
+            table.add_section()
     console.print(table)
     for number, rule in enumerate(rules, start=1):
         console.print(Text(f"{number}: {rule}"))
 
 
-def together(by_task: dict[str, Any]) -> list[list[str]]:
-    """Return the tasks in groups that have the same rows."""
+def together(by_name: dict[str, Any]) -> list[list[str]]:
+    """Return the names in groups that have the same rows."""
     groups: list[list[str]] = []
-    for task, rows in by_task.items():
-        same = next((group for group in groups if by_task[group[0]] == rows), None)
+    for name, rows in by_name.items():
+        same = next((group for group in groups if by_name[group[0]] == rows), None)
         if same is None:
-            groups.append([task])
+            groups.append([name])
         else:
-            same.append(task)
+            same.append(name)
     return groups

@@ -53,6 +53,13 @@ class AdaLoRAConfig(AdapterConfig):
     orthogonality: Annotated[float, Gt(0)] = 0.1
     """The weight in the loss of how far the factors are from orthogonal."""
 
+    def __post_init__(self) -> None:
+        """Refuse ranks that would have to grow, and a schedule without steps in which they move."""
+        if self.first_rank < self.rank:
+            raise ValueError("first_rank must be at least rank")
+        if self.begin + self.end >= 1:
+            raise ValueError("begin and end must leave steps in which ranks move: their sum must be below 1")
+
 
 @dataclass(frozen=True)
 class PrefixConfig(AdapterConfig):

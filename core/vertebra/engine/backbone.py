@@ -82,6 +82,8 @@ class Backbone(nn.Module):
         self.own_attention = own_attention
         self.adapter: Adapter | None = None
         self.prefix: Prefix | None = None
+        self.state: nn.Module | None = None
+        """Buffers of the adapter that are part of a checkpoint."""
         self._kernels: Kernels | None = None
         # No child of this module: its inside is one already, and its output matrix is part of the head that uses it.
         self._language_model = (language_model,)
@@ -208,7 +210,5 @@ def run_padded(
     if prefix is not None:
         kwargs["past_key_values"] = prefix(len(ids_NL))
         seen_NL = torch.cat([seen_NL.new_ones(len(ids_NL), prefix.tokens), seen_NL], dim=1)
-    hidden_NLD: Tensor = model(
-        input_ids=ids_NL, attention_mask=seen_NL, use_cache=False, **kwargs
-    ).last_hidden_state
+    hidden_NLD: Tensor = model(input_ids=ids_NL, attention_mask=seen_NL, use_cache=False, **kwargs).last_hidden_state
     return hidden_NLD[real_NL]

@@ -10,7 +10,9 @@ from vertebra.host.manager import Host
 from vertebra.host.refs import AdapterRef
 
 
-def settle(config: TrainerConfig, backbone: BackboneInfo, *, frozen: bool = False, factor: float = 1.0) -> TrainerConfig:
+def settle(
+    config: TrainerConfig, backbone: BackboneInfo, *, frozen: bool = False, factor: float = 1.0
+) -> TrainerConfig:
     """Return the configuration with each `auto` replaced by a number; an adapter's rate is `factor` times the backbone's."""
     if frozen:
         # A head alone bears far larger steps than a backbone, and over cached hidden states an epoch costs little.

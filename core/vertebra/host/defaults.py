@@ -21,7 +21,14 @@ def register_adapters() -> list[AdapterRef]:
     parts, peft = "vertebra.engine.adapters.parts", "vertebra.engine.adapters.by_peft"
     config = "vertebra.config.adapters"
     # The generator's layers have no place for a prefix.
-    without_texts = ("corpus", "custom", "ranking", "sequence-classification", "span-extraction", "token-classification")
+    without_texts = (
+        "corpus",
+        "custom",
+        "ranking",
+        "sequence-classification",
+        "span-extraction",
+        "token-classification",
+    )
     return [
         AdapterRef("none", f"{parts}:none", summary="train the whole backbone"),
         AdapterRef("frozen", f"{parts}:frozen", summary="train the head alone"),
@@ -30,6 +37,13 @@ def register_adapters() -> list[AdapterRef]:
         AdapterRef("lora", f"{peft}:lora", f"{config}:LoRAConfig", "add low-rank matrices", rate=10.0),
         AdapterRef("dora", f"{peft}:lora", f"{config}:LoRAConfig", "low-rank directions, and lengths", rate=10.0),
         AdapterRef("rslora", f"{peft}:lora", f"{config}:LoRAConfig", "lora for high ranks", rate=5.0),
+        AdapterRef(
+            "adalora",
+            "vertebra.engine.adapters.adalora:adalora",
+            f"{config}:AdaLoRAConfig",
+            "lora whose ranks go where they matter",
+            rate=10.0,
+        ),
         AdapterRef("ia3", f"{peft}:ia3", rate=50.0, summary="scale keys, values and inner activations"),
         AdapterRef(
             "prefix",

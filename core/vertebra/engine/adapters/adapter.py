@@ -72,6 +72,13 @@ class Adapter:
     def merge(self) -> None:
         """Make what was learnt part of the backbone's weights, where it is not yet."""
 
+    def penalty(self) -> Tensor | None:
+        """Return what is added to the loss of every step; None for nothing."""
+        return None
+
+    def step_ended(self, step: int, total: int) -> None:
+        """Act after the update of a step, the first of which is 1, while its gradients are there."""
+
     def base_weights(self) -> dict[str, Tensor] | None:
         """Return the weights of the plain model without the adapter; None where it is plain as it stands."""
         return None

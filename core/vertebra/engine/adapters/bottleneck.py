@@ -31,7 +31,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (…, D) to (…, D)."""
-        return hidden + self.up(F.gelu(self.down(hidden)))
+        added: Tensor = self.up(F.gelu(self.down(hidden)))
+        return hidden + added
 
 
 class BottleneckAdapter(Adapter):

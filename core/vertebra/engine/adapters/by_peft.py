@@ -63,10 +63,12 @@ class PeftAdapter(Adapter):
         """Add what was learnt to the matrices; peft's layers are gone afterwards."""
         self.model.merge_and_unload()
 
-    def base_weights(self) -> dict[str, Tensor]:
+    def base_weights(self) -> dict[str, Tensor] | None:
         """Return the weights of the model that peft's layers surround."""
         weights = whole_model(self.backbone).state_dict()
-        own = {f"{name.removeprefix('base_model.model.')}" for name in self.model.state_dict() if ".base_layer." in name}
+        own = {
+            f"{name.removeprefix('base_model.model.')}" for name in self.model.state_dict() if ".base_layer." in name
+        }
         surrounded = {name.rpartition(".base_layer.")[0] for name in own}
         return {
             name.replace(".base_layer.", "."): tensor
@@ -79,26 +81,26 @@ def lora(backbone: Backbone, config: LoRAConfig) -> Backbone:
     """Add a product of two thin matrices to each matrix; `name` says which of the three ways."""
     from peft import LoraConfig
 
-    return _inject(
-        backbone,
-        config,
-        LoraConfig(
-            r=config.rank,
-            lora_alpha=config.alpha,  # type: ignore[arg-type]  # a number is one
-            lora_dropout=config.dropout,
-            use_dora=config.name == "dora",
-            use_rslora=config.name == "rslora",
-            target_modules=targets(config.targets),
-            fan_in_fan_out=_transposed(backbone),
-        ),
+    settings = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        use_dora=config.name == "dora",
+        use_rslora=config.name == "rslora",
+        target_modules=targets(config.targets),
+        fan_in_fan_out=transposed(backbone),
     )
+    backbone.adapter = PeftAdapter(backbone, inject(backbone, config, settings))
+    return backbone
 
 
 def ia3(backbone: Backbone, config: AdapterConfig) -> Backbone:
     """Scale keys, values and the feed-forward part's inner activations by learnt vectors (Liu and others, 2022)."""
     from peft import IA3Config
 
-    return _inject(backbone, config, IA3Config(fan_in_fan_out=_transposed(backbone)))
+    settings = IA3Config(fan_in_fan_out=transposed(backbone))
+    backbone.adapter = PeftAdapter(backbone, inject(backbone, config, settings))
+    return backbone
 
 
 def targets(chosen: Targets) -> Any:
@@ -106,13 +108,12 @@ def targets(chosen: Targets) -> Any:
     return {"all": "all-linear", "attention": None}[chosen] if isinstance(chosen, str) else list(chosen)
 
 
-def _inject(backbone: Backbone, config: AdapterConfig, peft_config: Any) -> Backbone:
+def inject(backbone: Backbone, config: AdapterConfig, settings: Any) -> Any:
+    """Put peft's layers into the backbone's model, and return peft's model around it."""
     from peft import get_peft_model
 
     with _explained(backbone, config):
-        model = get_peft_model(whole_model(backbone), peft_config)
-    backbone.adapter = PeftAdapter(backbone, model)
-    return backbone
+        return get_peft_model(whole_model(backbone), settings)
 
 
 @contextmanager
@@ -129,7 +130,7 @@ def _explained(backbone: Backbone, config: AdapterConfig) -> Iterator[None]:
         ) from error
 
 
-def _transposed(backbone: Backbone) -> bool:
+def transposed(backbone: Backbone) -> bool:
     """Whether the model keeps its matrices as GPT-2 does, inputs first."""
     return any(isinstance(module, Conv1D) for module in backbone.model.modules())
 
