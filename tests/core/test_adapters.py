@@ -13,12 +13,13 @@ import peft
 import pytest
 import tiny_models as tiny
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vertebra import create_host
+from vertebra import AdapterRef, create_host
 from vertebra.config.adapters import LoRAConfig
+from vertebra.config.compatibility import MODEL_FAMILIES
 from vertebra.config.compose import compose
 from vertebra.config.document import from_document, to_document
 from vertebra.config.options import configure
@@ -26,7 +27,7 @@ from vertebra.config.schema import BackboneConfig
 from vertebra.engine.adapters.adalora import AdaLoRAAdapter
 from vertebra.engine.adapters.adapter import Adapter, adapt, leave_room, trained_parameters
 from vertebra.engine.attention import PACKED
-from vertebra.engine.backbone import Backbone, BackboneInfo, Direction, Packing
+from vertebra.engine.backbone import Backbone, BackboneInfo, Direction, Packing, run_padded
 from vertebra.engine.counting import count_parameters
 from vertebra.engine.loading import load_tokenizer
 from vertebra.engine.model import TaskModel
@@ -185,6 +186,18 @@ def test_what_does_not_merge_leaves_a_plain_backbone_beside_it(name: str) -> Non
     assert all(torch.equal(base[key], weight) for key, weight in plain.items())
 
 
+@pytest.mark.parametrize("name", [*PACKING, "prefix"])
+def test_every_family_that_is_declared_takes_the_adapter(name: str) -> None:
+    ref = HOST.get("adapter", name)
+    assert isinstance(ref, AdapterRef) and ref.models is None, "all of them"
+    batch = batch_of(tiny.sequences(LENGTHS))
+    for family in MODEL_FAMILIES:
+        backbone = adapted(name, family, packing="padded")
+        hidden_TD = backbone(batch)
+        assert hidden_TD.isfinite().all()
+        assert not torch.allclose(hidden_TD, run_padded(tiny.model(family), batch, "causal"), atol=1e-4), family
+
+
 # --- what is trained
 
 
@@ -260,6 +273,7 @@ def test_adalora_leaves_the_ranks_that_matter() -> None:
 # --- files
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft asks transformers by an old name
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", [*BY_PEFT, "prefix"])
 def test_peft_loads_what_was_saved(name: str, family: str, tmp_path: Path) -> None:
@@ -303,7 +317,8 @@ def test_a_damaged_or_foreign_file_is_refused_by_name(name: str, tmp_path: Path)
     folder = tmp_path / "adapter"
     adapter_of(backbone).save(folder)
     (file,) = folder.glob("*.safetensors")
-    whole, tensors = file.read_bytes(), load_file(file)
+    whole = file.read_bytes()
+    tensors = load(whole)
     first, other = sorted(tensors)[:2]
 
     def refused() -> str:
