@@ -68,6 +68,19 @@ def task_settings() -> str:
     return "\n\n".join(f"### task={name}\n\n{table(owner, 'task')}" for name, owner in owners.items() if owner)
 
 
+def adapter_settings() -> str:
+    """Return a table for each dataclass of adapters, under the names of those that it serves."""
+    host = create_host()
+    own = [name for plugin in host.plugins if plugin.source == "core" for name in plugin.registers.get("adapter", ())]
+    owners: dict[type, list[str]] = {}
+    for name in own:
+        if owner := host.get("adapter", name).load_config():
+            owners.setdefault(owner, []).append(name)
+    return "\n\n".join(
+        f"### adapter={', '.join(names)}\n\n{table(owner, 'adapter')}" for owner, names in owners.items()
+    )
+
+
 def table(owner: type, group: str) -> str:
     """Return a table of a dataclass's fields: type, default, description."""
     hints = get_type_hints(owner, include_extras=True)
@@ -142,6 +155,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "bits_per_byte": bits_per_byte,
     "settings": settings,
     "task_settings": task_settings,
+    "adapter_settings": adapter_settings,
     "example": example,
     "promises": promises,
     "performance": lambda: performance(DOCS / "performance"),

@@ -130,7 +130,7 @@ def test_a_wrong_command(arguments: tuple[str, ...], says: list[str], capsys: Ca
     ("data={path: here}", "There is no option", "ner/conll"),
     ("gpu=gpuu", "gpu=gpuu", "Known: auto, cpu, ddp, single"),
     ("trainer=quik", "Did you mean 'quick'?"),
-    ("adapter=lora", "adapter=lora", "Known: none"),
+    ("adapter=lorra", "adapter=lorra", "Did you mean 'lora'?"),
     ("experiment=bidirect", "Did you mean 'bidirectional'?"),
     ("trainer.epoch=3", "trainer.epoch: there is no such setting. Did you mean 'epochs'?"),
     ("+trainer.epoch=3", "trainer.epoch: there is no such setting. Did you mean 'epochs'?"),

@@ -162,7 +162,7 @@ def test_every_mistake_of_the_line_is_listed_at_once(tmp_path: Path, monkeypatch
             ["task=ner", "experiment=nope"],
             "experiment=nope: There is no option 'nope'. Known: bidirectional, pretrain.",
         ),
-        (["task=ner", "adapter=lora"], "adapter=lora: There is no option 'lora'. Known: none."),
+        (["task=ner", "adapter=lorra"], "adapter=lorra: There is no option 'lorra'. Did you mean 'lora'?"),
         (["task=ner", "~trainer.nope"], "trainer.nope: there is no such setting."),
         (["task=ner", "seed=${nope}"], "seed: Interpolation key 'nope' not found"),
         (["task=ner", "hydra.run.dir=${nope}"], "hydra.run.dir: Interpolation key 'nope' not found"),

@@ -63,9 +63,10 @@ def apart(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def mergeable(override: str) -> str:
-    """Return an override whose value is a mapping so that Hydra merges it: it takes new keys into none by itself."""
+    """Return an override so that Hydra merges new keys: a mapping's, and the settings that an adapter has by itself."""
     key, _, value = override.partition("=")
-    return f"++{override.lstrip('+')}" if value.startswith("{") and not key.startswith("~") else override
+    new = value.startswith("{") or key.lstrip("+").startswith("adapter.")
+    return f"++{override.lstrip('+')}" if new and not key.startswith("~") else override
 
 
 def expand(hydra: Any, overrides: Sequence[str], host: Host) -> tuple[list[Override], list[list[str]]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,10 @@ from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.packing import PackedBatch, rounded
 from vertebra.engine.prepacked import can_prepack
 from vertebra.errors import BackboneError
+
+if TYPE_CHECKING:
+    from vertebra.engine.adapters.adapter import Adapter
+    from vertebra.engine.adapters.by_peft import Prefix
 
 
 def rounded_to(n_rows: int) -> int:
@@ -76,6 +80,10 @@ class Backbone(nn.Module):
         self.tokenizer = tokenizer
         self.info = info
         self.own_attention = own_attention
+        self.adapter: Adapter | None = None
+        self.prefix: Prefix | None = None
+        self.state: nn.Module | None = None
+        """Buffers of the adapter that are part of a checkpoint."""
         self._kernels: Kernels | None = None
         # No child of this module: its inside is one already, and its output matrix is part of the head that uses it.
         self._language_model = (language_model,)
@@ -104,7 +112,7 @@ class Backbone(nn.Module):
     def forward(self, batch: PackedBatch) -> Tensor:
         """Return the hidden states (P, D) of the last layer at the batch's positions."""
         if self.info.packing == "padded":
-            return run_padded(self.model, batch, self.info.attention)[batch.positions_P]
+            return run_padded(self.model, batch, self.info.attention, self.prefix)[batch.positions_P]
         if self.info.layers == "written out" and batch.input_ids_T.device.type == "cpu":
             hidden_PD = run_written_out(self.model, batch, self.info.attention, self._kernels, batch.positions_P)
             if hidden_PD is not None:
@@ -183,8 +191,13 @@ def run_packed(model: PreTrainedModel, batch: PackedBatch, attention: Attention)
     return hidden_1TD.squeeze(0)
 
 
-def run_padded(model: PreTrainedModel, batch: PackedBatch, attention: Attention) -> Tensor:
-    """Run one row for each sequence, padded on the right, and take the padding out again: (T, D)."""
+def run_padded(
+    model: PreTrainedModel, batch: PackedBatch, attention: Attention, prefix: Prefix | None = None
+) -> Tensor:
+    """Run one row for each sequence, padded on the right, and take the padding out again: (T, D).
+
+    Every sequence attends to the keys and values of `prefix`, too.
+    """
     longest = max(batch.lengths)
     real_NL = torch.arange(longest) < torch.tensor(batch.lengths)[:, None]
     real_NL = real_NL.to(batch.input_ids_T.device)
@@ -192,8 +205,10 @@ def run_padded(model: PreTrainedModel, batch: PackedBatch, attention: Attention)
     ids_NL[real_NL] = batch.input_ids_T
     causal = set(causal_layers(attention, model))
     assert len(causal) == 1, "transformers' own attention is the same in all layers"
-    kwargs = {} if causal == {True} else {"is_causal": False}
-    hidden_NLD: Tensor = model(
-        input_ids=ids_NL, attention_mask=real_NL.long(), use_cache=False, **kwargs
-    ).last_hidden_state
+    kwargs: dict[str, Any] = {} if causal == {True} else {"is_causal": False}
+    seen_NL = real_NL.long()
+    if prefix is not None:
+        kwargs["past_key_values"] = prefix(len(ids_NL))
+        seen_NL = torch.cat([seen_NL.new_ones(len(ids_NL), prefix.tokens), seen_NL], dim=1)
+    hidden_NLD: Tensor = model(input_ids=ids_NL, attention_mask=seen_NL, use_cache=False, **kwargs).last_hidden_state
     return hidden_NLD[real_NL]

@@ -32,8 +32,16 @@ class RunStart:
     """What is computed on, and how."""
     settings: str = ""
     """What the trainer's settings came to, `auto` resolved."""
-    trainable_parameters: int = 0
-    """Of backbone and head together."""
+    adapter: str = "none"
+    trained: int = 0
+    """Those of the backbone's parameters that are trained."""
+    head: int = 0
+    """Parameters of the heads, beside the backbone's."""
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Of backbone and head together."""
+        return self.trained + self.head
 
 
 @dataclass(frozen=True)

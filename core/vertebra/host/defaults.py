@@ -17,8 +17,51 @@ def register_backbones() -> list[BackboneRef]:
 
 @hookimpl
 def register_adapters() -> list[AdapterRef]:
-    """Bring the adapter that trains the whole backbone."""
-    return [AdapterRef("none", "vertebra.engine.adapters:none", summary="train the whole backbone")]
+    """Bring the ways to train the backbone: whole, not at all, in part, or beside it."""
+    parts, peft = "vertebra.engine.adapters.parts", "vertebra.engine.adapters.by_peft"
+    config = "vertebra.config.adapters"
+    # The generator's layers have no place for a prefix.
+    without_texts = (
+        "corpus",
+        "custom",
+        "ranking",
+        "sequence-classification",
+        "span-extraction",
+        "token-classification",
+    )
+    return [
+        AdapterRef("none", f"{parts}:none", summary="train the whole backbone"),
+        AdapterRef("frozen", f"{parts}:frozen", summary="train the head alone"),
+        AdapterRef("layer_norm", f"{parts}:layer_norm", rate=10.0, summary="train the norms"),
+        AdapterRef("top_layers", f"{parts}:top_layers", f"{config}:TopLayersConfig", "train the uppermost layers"),
+        AdapterRef("lora", f"{peft}:lora", f"{config}:LoRAConfig", "add low-rank matrices", rate=10.0),
+        AdapterRef("dora", f"{peft}:lora", f"{config}:LoRAConfig", "low-rank directions, and lengths", rate=10.0),
+        AdapterRef("rslora", f"{peft}:lora", f"{config}:LoRAConfig", "lora for high ranks", rate=5.0),
+        AdapterRef(
+            "adalora",
+            "vertebra.engine.adapters.adalora:adalora",
+            f"{config}:AdaLoRAConfig",
+            "lora whose ranks go where they matter",
+            rate=10.0,
+        ),
+        AdapterRef("ia3", f"{peft}:ia3", rate=50.0, summary="scale keys, values and inner activations"),
+        AdapterRef(
+            "prefix",
+            f"{peft}:prefix",
+            f"{config}:PrefixConfig",
+            "learn keys and values before each text",
+            packed=False,
+            tasks=without_texts,
+            rate=50.0,
+        ),
+        AdapterRef(
+            "bottleneck",
+            "vertebra.engine.adapters.bottleneck:bottleneck",
+            f"{config}:BottleneckConfig",
+            "small layers behind the feed-forward parts",
+            rate=10.0,
+        ),
+    ]
 
 
 @hookimpl

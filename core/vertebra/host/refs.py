@@ -72,9 +72,10 @@ class BackboneRef(Ref):
 
 @dataclass(frozen=True)
 class AdapterRef(Ref):
-    """A function that makes a backbone trainable in part: `(nn.Module, config) -> nn.Module`.
+    """A function that makes a backbone trainable in part: `(Backbone, AdapterConfig) -> Backbone`.
 
-    What it cannot work with is declared here, and refused when a run is composed.
+    `config` names a dataclass that derives from `AdapterConfig`. What it cannot work with is declared here, and refused
+    when a run is composed.
     """
 
     packed: bool = True
@@ -83,6 +84,8 @@ class AdapterRef(Ref):
     """The families of models (transformers' `model_type`) that it can adapt; None for all."""
     tasks: tuple[str, ...] | None = None
     """The families of tasks (`Task.family`) that it works for; None for all."""
+    rate: float = 1.0
+    """What `trainer.learning_rate=auto` multiplies the backbone's rate with."""
 
     kind = "adapter"
 

@@ -15,6 +15,7 @@ from vertebra.errors import PluginError
 from vertebra.report.curves import loss_curve, score_curve
 from vertebra.report.examples import WorstErrors, worst_errors
 from vertebra.report.numbers import count, duration, magnitude, percent, span
+from vertebra.report.parameters import describe_trained
 from vertebra.report.read import read_baselines, read_config, read_json, read_lines, read_text
 from vertebra.report.scale import Scale
 from vertebra.runs.folder import RunFolder
@@ -106,12 +107,20 @@ def facts(state: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str
     known = [
         ("Data", ", ".join(filter(None, (data_source(choice) for choice in config.get("tasks", []))))),
         ("Backbone", " · ".join(filter(None, parts))),
+        ("Trained", _adapter(state.get("adapter"))),
         ("Seed", str(config.get("seed", ""))),
         ("Started", str(state.get("created", ""))[:16].replace("T", " ")),
         ("Took", duration(state["seconds"]) if state.get("seconds") is not None else ""),
         ("Run key", str(state.get("key", ""))[:12]),
     ]
     return [(name, value) for name, value in known if value]
+
+
+def _adapter(found: Any) -> str:
+    """Say what is trained; nothing for a run of a time when that was not written down."""
+    if not isinstance(found, Mapping):
+        return ""
+    return describe_trained(str(found["name"]), found["trained"], found["backbone"], found["head"])
 
 
 def _attention(found: Any) -> str:

@@ -18,12 +18,13 @@ from vertebra.engine.attention_varlen import why_not
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.budget_measurement import measured_budget
 from vertebra.engine.checkpoints import Checkpoints
+from vertebra.engine.counting import ParameterCounts, count_parameters
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import Evaluation
 from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart
 from vertebra.engine.frozen import refuse_behaviours
 from vertebra.engine.ranks import rank
-from vertebra.engine.recommend import settle
+from vertebra.engine.recommend import rate_factor, settle
 from vertebra.engine.seeds import seed_everything
 from vertebra.engine.trainer import LOSS, Trainer
 from vertebra.errors import PrunedError, RunError, StoppedError, VertebraError
@@ -138,8 +139,11 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
     task, metrics, splits, backbone = prepared.task, prepared.metrics, prepared.splits, model.backbone
     if config.gpu.token_budget == "auto" and devices.accelerator.device.type == "cuda":
         devices = devices.with_budget(measured_budget(model, task, prepared.encoded["train"].features, devices))
+    factor = rate_factor(config.adapter.name, host)
     settled = replace(
-        config, trainer=settle(config.trainer, backbone.info, frozen=config.backbone.freeze), gpu=devices.config
+        config,
+        trainer=settle(config.trainer, backbone.info, frozen=config.backbone.freeze, factor=factor),
+        gpu=devices.config,
     )
     key = run_key(settled, [splits.fingerprint], backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
@@ -156,7 +160,8 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
         *_attention_notes(backbone, devices),
         *failed_baselines,
     )
-    _describe(run, key, settled, prepared, backbone, notes, host)
+    counts = count_parameters(model)
+    _describe(run, key, settled, prepared, backbone, counts, notes, host)
 
     checkpoints = Checkpoints(
         Path(devices.from_main(str(run.checkpoints.absolute()))), settled.trainer.keep_checkpoints
@@ -189,14 +194,16 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
                 key=key,
                 tasks=(task.name,),
                 backbone=backbone.info.name,
-                parameters=backbone.info.parameters,
+                parameters=counts.backbone,
                 examples={split: len(rows) for split, rows in splits.rows.items()},
                 total_steps=trainer.total_steps,
                 first_step=trainer.progress.step,
                 notes=notes,
                 device=str(devices),
                 settings=summary(settled.trainer, trainer),
-                trainable_parameters=sum(one.numel() for one in model.parameters() if one.requires_grad),
+                adapter=config.adapter.name,
+                trained=counts.trained,
+                head=counts.head,
             ),
         )
         with pruning.told_apart():
@@ -306,6 +313,7 @@ def _describe(
     config: RunConfig,
     prepared: Prepared,
     backbone: Backbone,
+    counts: ParameterCounts,
     notes: Sequence[str],
     host: Host,
 ) -> None:
@@ -316,6 +324,12 @@ def _describe(
         key=key,
         tasks=[choice.name for choice in config.tasks],
         backbone=about,
+        adapter={
+            "name": config.adapter.name,
+            **asdict(counts),
+            "share": counts.share,
+            "base": backbone.adapter.base_fingerprint if backbone.adapter else None,
+        },
         notes=list(notes),
         plugins=active_plugins(host),
     )

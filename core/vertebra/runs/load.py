@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,8 @@ from vertebra.config.document import from_document
 from vertebra.config.schema import BackboneConfig, DataConfig, GPUConfig, RunConfig
 from vertebra.data.encode import encode_shared, encode_split
 from vertebra.data.load import Splits, load_splits
-from vertebra.engine.backbone import Attention, Direction
+from vertebra.engine.adapters.adapter import adapt, leave_room
+from vertebra.engine.backbone import Attention, Backbone, Direction
 from vertebra.engine.checkpoints import is_whole
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import by_row, predict_parts, share
@@ -25,7 +26,7 @@ from vertebra.errors import RunError
 from vertebra.host.manager import Host, create_host
 from vertebra.runs.corpora import read_corpora
 from vertebra.runs.folder import RunFolder
-from vertebra.runs.saved import load_heads
+from vertebra.runs.saved import load_adapter, load_heads
 from vertebra.runs.tasks import load_task
 from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.features import Features
@@ -118,16 +119,8 @@ def load(run: Path | str, *, device: str = "auto", host: Host | None = None) -> 
         raise RunError(f"The model in '{folder.model}' is damaged: its files do not fit their hashes in manifest.json.")
     task = restore_task(config, folder, host)
     _say_whether_the_backbone_has_changed(config.backbone, folder, host)
-    saved = BackboneConfig(
-        name="hf",
-        path=str(folder.model / "backbone"),
-        init="pretrained",
-        attention=saved_attention(folder),
-        packing=config.backbone.packing,
-        dtype=config.backbone.dtype,
-        context=config.backbone.context,
-    )
-    backbone = load_backbone(saved, host, prefer=task.attention, language_model=task.needs_language_model)
+    backbone = adapt(load_base(folder, config, task, host), config, host)
+    load_adapter(folder, backbone)
     model = TaskModel(backbone, {task.name: task.build_head_on(backbone)})
     load_heads(folder, model)
     gpu = GPUConfig(device=device, precision=config.gpu.precision)  # type: ignore[arg-type]  # checked below
@@ -136,6 +129,16 @@ def load(run: Path | str, *, device: str = "auto", host: Host | None = None) -> 
     loaded.encode_shared()
     share(loaded.model, task, devices)
     return loaded
+
+
+def load_base(folder: RunFolder, config: RunConfig, task: Task, host: Host) -> Backbone:
+    """Load the backbone that a run saved or, where it saved its adapter alone, the one that it began with."""
+    base = replace(config.backbone, init="pretrained", attention=saved_attention(folder))
+    if (saved := folder.model / "backbone").is_dir():
+        base = replace(base, name="hf", path=str(saved), revision=None, config={}, gradient_checkpointing=False)
+    backbone = load_backbone(base, host, prefer=task.attention, language_model=task.needs_language_model)
+    leave_room(backbone, config.adapter)
+    return backbone
 
 
 def restore_task(config: RunConfig, folder: RunFolder, host: Host) -> Task:

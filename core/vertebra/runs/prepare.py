@@ -12,6 +12,7 @@ from vertebra.config.schema import RunConfig, TaskChoice
 from vertebra.data.cache import Encoded, FeatureCache
 from vertebra.data.encode import encode_shared, encode_split
 from vertebra.data.load import Splits, load_splits
+from vertebra.engine.adapters.adapter import adapt, leave_room
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.devices import Devices
 from vertebra.engine.evaluate import Evaluation, evaluate
@@ -108,7 +109,9 @@ def find_backbone(config: RunConfig, task: Task, host: Host, shared: Shared) -> 
     def own(pristine: Backbone) -> Backbone:
         return copy.deepcopy(pristine, {id(pristine.tokenizer): pristine.tokenizer})
 
-    return shared.get("backbone", [config.backbone, seed, task.attention, task.needs_language_model], load, own)
+    backbone = shared.get("backbone", [config.backbone, seed, task.attention, task.needs_language_model], load, own)
+    leave_room(backbone, config.adapter)
+    return backbone
 
 
 def find_features(
@@ -181,12 +184,9 @@ def read_once(backbone: Backbone, prepared: Prepared, choice: TaskChoice, device
 
 
 def build_model(backbone: Backbone, task: Task, config: RunConfig, host: Host) -> TaskModel:
-    """Put a new head, a function of the seed, on the backbone, and adapt or freeze the backbone as configured."""
-    if config.backbone.freeze:
-        backbone.requires_grad_(False)
-        backbone.untie()  # what is trained is the head alone
+    """Put the configured adapter, and a new head that is a function of the seed, on the backbone."""
+    adapted = adapt(backbone, config, host)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        head = task.build_head_on(backbone)
-        adapted = host.get("adapter", config.adapter.name).load()(backbone, config.adapter)
+        head = task.build_head_on(adapted)
     return TaskModel(adapted, {task.name: head})
