@@ -25,9 +25,9 @@ def says(prediction: Any, reference: Any, tolerance: float = 1e-2) -> bool:
     """Whether a prediction says what a reference says; each may say more than the other, such as how sure it is."""
     if isinstance(prediction, Mapping) and isinstance(reference, Mapping):
         common = prediction.keys() & reference.keys()
-        return (bool(common) or prediction == reference) and all(
-            says(prediction[key], reference[key], tolerance) for key in common
-        )
+        if not common:
+            return bool(prediction == reference)
+        return all(says(prediction[key], reference[key], tolerance) for key in common)
     if isinstance(prediction, list) and isinstance(reference, list):
         pairs = zip(prediction, reference, strict=False)
         return len(prediction) == len(reference) and all(says(*pair, tolerance) for pair in pairs)

@@ -29,8 +29,8 @@ def check(case: Case) -> Iterator[Breach]:
                 f"the code reads the setting '{name}', and {declared}.{did_you_mean(name, known)}",
                 "a field that the config dataclass lacks, or a config that the TaskRef does not name",
             )
-    if owner is None:
-        return
+    if owner is None or owner.__module__.partition(".")[0] not in case.packages:
+        return  # none, or that of a family, whose code is the core's
     inherited = {name for base in owner.__mro__[1:] for name in vars(base).get("__annotations__", {})}
     own = [name for name in vars(owner).get("__annotations__", {}) if name in known - inherited]
     for name in own:
