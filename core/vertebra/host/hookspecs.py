@@ -46,7 +46,7 @@ class RegisterHooks:
 
     @hookspec
     def register_metrics(self) -> list[MetricRef] | None:
-        """Bring metrics, which tasks name in `Task.metrics`."""
+        """Bring metrics, which tasks name in `Task.metrics` and runs in `trainer.more_metrics`."""
 
     @hookspec
     def register_backbones(self) -> list[BackboneRef] | None:
