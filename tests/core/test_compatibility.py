@@ -173,7 +173,8 @@ def test_the_matrix_on_the_screen(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert [family for family in MODEL_FAMILIES if family in head] == list(MODEL_FAMILIES)
     assert all(task in said for task in TASKS)
     assert "\n1: models of this family" in said
-    row = next(line for line in said.splitlines() if "classification" in line)
+    assert all(adapter in said for adapter in HOST.names("adapter"))
+    row = next(line for line in said.splitlines() if " causal " in line and " packed " in line)
     assert row.count("yes") == sum(family.packed for family in MODEL_FAMILIES.values())
 
 
