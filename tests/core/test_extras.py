@@ -111,7 +111,7 @@ def test_a_behaviour_changes_what_is_learnt_and_leaves_the_embedding_where_it_wa
     weights = [load_file(next((run / "model" / "backbone").glob("*.safetensors"))) for run in (plain, moved)]
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     embedding = next(name for name in weights[0] if "embed_tokens" in name)
-    assert (weights[0][embedding] - weights[1][embedding]).norm() < 0.1  # it was moved by 1, and back
+    assert (weights[0][embedding] - weights[1][embedding]).norm() < 0.5  # each piece moved it by 1, and back
 
 
 def test_a_data_format(tmp_path: Path) -> None:
