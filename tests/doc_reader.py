@@ -57,7 +57,8 @@ class Reader:
             "PATH": os.pathsep.join([str(self._environment / "bin"), os.environ["PATH"]]),
             "HOME": str(self.work.parent),
             "COLUMNS": "120",
-            "PIP_NO_INDEX": "1",  # all that a package needs is here
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_DEPS": "1",  # all that a package needs is here
             "PIP_NO_BUILD_ISOLATION": "0",  # pip reads it as the value of `build_isolation`
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }

@@ -68,7 +68,8 @@ def test_every_setting_is_described(generate: ModuleType) -> None:
 
 @pytest.mark.parametrize("name", OWN)
 def test_every_setting_that_is_named_exists(name: str) -> None:
-    configuration = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    pages = (ROOT / "docs" / page for page in ("configuration.md", "adapters.md"))
+    configuration = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     text = (ROOT / name).read_text(encoding="utf-8")
     named = {f"{group}.{setting}" for group, setting in NAMED.findall(text)}
     assert not [setting for setting in sorted(named) if f"| `{setting}` |" not in configuration]

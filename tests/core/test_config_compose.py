@@ -171,7 +171,7 @@ def test_every_mistake_of_the_line_is_listed_at_once(tmp_path: Path, monkeypatch
             "data.path: Environment variable 'NO_SUCH_VARIABLE' not found",
         ),
         (["task=ner", "hydra.rn.dir=x"], "hydra.rn.dir: there is no such setting. Did you mean 'hydra.run.dir'?"),
-        (["task=ner", "hydra/launcher=nope"], "hydra/launcher=nope: There is no option 'nope'. Known: basic."),
+        (["task=ner", "hydra/launcher=nope"], "hydra/launcher=nope: There is no option 'nope'. Known: basic"),
         (["task=ner", "backbone.path.x=3"], 'backbone.path={"x": 3}: must be a valid string.'),
         (["task=ner", "trainer=3"], "trainer=3: There is no option '3'. Known: default, quick."),
         (["task=ner", "trainer=true"], "trainer=true: There is no option 'true'. Known: default, quick."),

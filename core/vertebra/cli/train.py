@@ -27,7 +27,7 @@ settings: every field of a group, as in trainer.learning_rate=3e-5, and seed. `-
 
 flags, anywhere on the line:
   --multirun, -m        one run for each combination of comma-separated values, below runs/sweep or hydra.sweep.dir=DIR;
-                        the same command goes on with a sweep that was stopped; hydra/launcher=joblib takes more processes
+                        the same command goes on where it was stopped; hydra/launcher=joblib runs several at once
   --cfg, -c job         print the configuration and stop (also: hydra, all); --package trainer prints a part of it,
                         --resolve fills in what refers to other settings
   --info, -i [searchpath, defaults, defaults-tree, config, plugins]

@@ -33,6 +33,7 @@ class RunStart:
     settings: str = ""
     """What the trainer's settings came to, `auto` resolved."""
     adapter: str = "none"
+    """The adapter's name."""
     trained: int = 0
     """Those of the backbone's parameters that are trained."""
     head: int = 0

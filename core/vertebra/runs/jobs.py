@@ -21,6 +21,7 @@ class Job:
     """One run of a sweep."""
 
     config: RunConfig
+    """What it runs."""
     axes: Mapping[str, Any] = field(default_factory=dict)
     """What tells it from the sweep's other jobs, in the user's terms, as `{"seed": 1, "backbone": "gpt2"}`."""
 
@@ -35,7 +36,9 @@ class JobResult:
     """How a job stands: what its folder says, and what went wrong in this call."""
 
     job: Job
+    """What was asked for."""
     folder: Path
+    """The folder of its run."""
     status: str
     """`finished`, `failed`, `stopped` (it can go on), `pruned` (a search gave it up) or `waiting` (never begun)."""
     reason: str | None = None
@@ -43,6 +46,7 @@ class JobResult:
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """The scores by split, as in `metrics.json`; none where the job has not finished."""
     seconds: float | None = None
+    """How long it took; None where it has not finished."""
     data: str | None = None
     """The fingerprint of the rows that it was trained and evaluated on."""
     reused: bool = False
