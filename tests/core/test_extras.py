@@ -78,7 +78,10 @@ def test_a_backbone_a_metric_a_report_section_and_a_command(tmp_path: Path, caps
     capsys.readouterr()
     assert main(["disagree", str(first), str(other)]) == 0
     said = capsys.readouterr().out
-    rights = [{one["id"]: one["right"] for one in lines(run) if one["split"] == "test"} for run in (first, other)]
+    rights = [
+        {one["id"]: one["right"] for one in lines(run, "predictions.jsonl") if one["split"] == "test"}
+        for run in (first, other)
+    ]
     differing = [name for name in rights[0] if rights[0][name] != rights[1][name]]
     assert f"{len(differing)} of 8 rows differ." in said
     assert all(f"{name}: " in said for name in differing)
@@ -86,8 +89,8 @@ def test_a_backbone_a_metric_a_report_section_and_a_command(tmp_path: Path, caps
     assert "brier" in capsys.readouterr().out
 
 
-def lines(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+def lines(run: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / name).read_text(encoding="utf-8").splitlines()]
 
 
 def test_an_adapter_trains_what_it_leaves_and_nothing_else(tmp_path: Path) -> None:
@@ -106,12 +109,12 @@ def test_an_adapter_is_refused_for_models_that_it_cannot_adapt(capsys: pytest.Ca
 def test_a_behaviour_changes_what_is_learnt_and_leaves_the_embedding_where_it_was(tmp_path: Path) -> None:
     plain = train(tmp_path / "plain", "backbone=bytes", *FEW)
     moved = train(tmp_path / "moved", "backbone=bytes", "trainer.behaviours=[fgm]", *FEW)
-    losses = [[json.loads(line)["loss"] for line in (run / "log.jsonl").open()] for run in (plain, moved)]
+    losses = [[line["loss"] for line in lines(run, "log.jsonl")] for run in (plain, moved)]
     assert losses[0][0] == losses[1][0]  # the first step begins from the same weights
     weights = [load_file(next((run / "model" / "backbone").glob("*.safetensors"))) for run in (plain, moved)]
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     embedding = next(name for name in weights[0] if "embed_tokens" in name)
-    assert (weights[0][embedding] - weights[1][embedding]).norm() < 0.1  # it was moved by 1, and back
+    assert (weights[0][embedding] - weights[1][embedding]).norm() < 0.5  # each piece moved it by 1, and back
 
 
 def test_a_data_format(tmp_path: Path) -> None:
