@@ -92,7 +92,7 @@ def test_a_killed_run_ends_as_it_would_have(
     check_kills(vertebra, 20, tmp_path, uninterrupted, per_run=5)
 
 
-@pytest.mark.parametrize("cache", ["true", "false"])
+@pytest.mark.parametrize("cache", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_a_killed_run_on_a_frozen_backbone_ends_as_it_would_have(cache: str, vertebra: Spawner, tmp_path: Path) -> None:
     settings = [*RUN, "backbone.freeze=true", f"data.cache={cache}"]
     whole = tmp_path / "whole"

@@ -39,6 +39,7 @@ def jobs_of(folder: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in job.items() if name != "seconds"} for job in jobs]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_search_goes_on_where_it_was(spawner: Spawner, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"

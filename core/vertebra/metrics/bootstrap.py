@@ -98,12 +98,13 @@ class Estimate:
     def _acceleration(self) -> float:
         """Return BCa's a: a sixth of the skewness of what examples contribute, less where seeds add to the variance."""
         influence_G = self.left_out_G.mean() - self.left_out_G
-        squares = float((influence_G**2).sum())
-        if squares <= 0:
+        largest = float(np.abs(influence_G).max())
+        if not largest:
             return 0.0
+        influence_G = influence_G / largest  # a power of a tiny number would be none
         by_examples = float(self.draws_B.var())
         share = by_examples / (by_examples + self.seed_variance) if by_examples else 0.0
-        skewness = float((influence_G**3).sum()) / math.sqrt(squares) ** 3
+        skewness = float((influence_G**3).sum()) / float((influence_G**2).sum()) ** 1.5
         return skewness / 6 * math.sqrt(share) ** 3
 
 
