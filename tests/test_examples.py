@@ -42,6 +42,12 @@ def test_an_example_is_short(name: str) -> None:
     assert sum(bool(line.strip()) for line in lines) <= 60
 
 
+def test_an_example_keeps_what_shows_without_training(task: str) -> None:
+    trained = ("baselines", "learns", "saved", "resume", "modes", "multirun")
+    check_task(task, skip=dict.fromkeys(trained, "it is in the slow test"))
+
+
+@pytest.mark.slow
 def test_an_example_keeps_every_promise(task: str) -> None:
     check_task(task)
 

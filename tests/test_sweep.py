@@ -52,7 +52,7 @@ def jobs_of(folder: Path) -> dict[str, Path]:
 
 def contents(run: Path) -> dict[str, str]:
     """Return the hash of every file of a run but those that say when it was made."""
-    aside = {"run.json", "environment.json", "report.html", ".lock"}
+    aside = {"run.json", "environment.json", "report.html", "cost.json", ".lock"}  # times are in these
     files = [path for path in run.rglob("*") if path.is_file() and path.name not in aside]
     return {path.relative_to(run).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 

@@ -98,7 +98,7 @@ def test_the_files_fit_together(family: str) -> None:
     for path in files:
         assert any(path.startswith(place) for place in named) or "/" not in path or path.endswith("py.typed")
     assert f"tests/test_{NAME}.py" in files
-    assert sum(len(text.splitlines()) for path, text in files.items() if path.endswith("task.py")) <= 80
+    assert sum(len(text.splitlines()) for path, text in files.items() if path.endswith("/task.py")) <= 80
 
 
 def test_the_next_steps_are_said(capsys: pytest.CaptureFixture[str], site: PluginSite) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 import torch
 
@@ -55,7 +55,15 @@ class shared(Generic[T]):  # noqa: N801  (a decorator)
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    def __get__(self, case: Case, owner: type | None = None) -> T:
+    @overload
+    def __get__(self, case: None, owner: type) -> shared[T]: ...
+
+    @overload
+    def __get__(self, case: Case, owner: type) -> T: ...
+
+    def __get__(self, case: Case | None, owner: type) -> shared[T] | T:
+        if case is None:
+            return self
         kept = vars(case)
         if f"no {self.name}" in kept:
             raise UnmetError(kept[f"no {self.name}"])

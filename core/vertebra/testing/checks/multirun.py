@@ -18,7 +18,7 @@ def check(case: Case) -> Iterator[Breach]:
     alone = case.short_run
     folder = case.folder / "sweep"
     code = sweep([*overrides(case), "seed=2,1", f"hydra.sweep.dir='{folder}'"], case.host)
-    states = [state(folder / str(number)) for number in range(2)]
+    states = [state(folder / name) for name in folders_of(folder)]
     for number, one in enumerate(states):
         if code or one.get("status") != "finished":
             yield Breach(
@@ -67,6 +67,14 @@ def spelled(value: Any) -> str:
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"'{escaped}'"
     return json.dumps(value)
+
+
+def folders_of(sweep: Path) -> list[str]:
+    """Return the names of the jobs' folders, in the order of the sweep; one that nothing has for each job of none."""
+    file = sweep / "sweep.json"
+    if not file.exists():
+        return ["-", "-"]
+    return [job["folder"] for job in json.loads(file.read_text(encoding="utf-8"))["jobs"]]
 
 
 def state(folder: Path) -> dict[str, Any]:
