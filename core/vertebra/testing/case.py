@@ -169,6 +169,7 @@ class Case:
             gpu={"option": "cpu", "threads": 1, "precision": "fp32"},
             trainer={
                 "max_steps": steps,
+                "epochs": float(steps),  # the steps decide, not how few the rows are
                 "batch_size": 8,
                 "learning_rate": 3e-3,
                 "evaluate_every": steps,
