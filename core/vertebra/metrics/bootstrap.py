@@ -105,7 +105,7 @@ class Estimate:
         by_examples = float(self.draws_B.var())
         share = by_examples / (by_examples + self.seed_variance) if by_examples else 0.0
         skewness = float((influence_G**3).sum()) / float((influence_G**2).sum()) ** 1.5
-        return skewness / 6 * math.sqrt(share) ** 3
+        return float(skewness / 6 * math.sqrt(share) ** 3)
 
 
 @dataclass(frozen=True)
