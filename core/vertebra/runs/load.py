@@ -118,7 +118,7 @@ def load(run: Path | str, *, device: str = "auto", host: Host | None = None) -> 
         dtype=config.backbone.dtype,
         context=config.backbone.context,
     )
-    backbone = load_backbone(saved, host, language_model=task.needs_language_model)
+    backbone = load_backbone(saved, host, prefer=task.attention, language_model=task.needs_language_model)
     model = TaskModel(backbone, {task.name: task.build_head_on(backbone)})
     load_heads(folder, model)
     gpu = GPUConfig(device=device, precision=config.gpu.precision)  # type: ignore[arg-type]  # checked below
