@@ -39,7 +39,7 @@ class Recommendation(Task):
 
     name: ClassVar[str] = "recommendation"
     family: ClassVar[str] = "ranking-of-a-catalogue"
-    columns: ClassVar[dict[str, type]] = {"user": str, "history": list, "next": list}
+    columns: ClassVar[dict[str, type]] = {"history": list, "next": list}
     tables: ClassVar[Mapping[str, dict[str, type]]] = {"items": {"item": str, "title": str, "text": str}}
     input_columns: ClassVar[tuple[str, ...] | None] = ("history",)
     metrics: tuple[str, ...] = (  # type: ignore[misc]  # the settings may add the sampled ones

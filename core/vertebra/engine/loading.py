@@ -67,7 +67,8 @@ def load_backbone(
 ) -> Backbone:
     """Load a backbone as configured; `prefer` is the attention for random weights where the configuration says auto.
 
-    Random weights are a function of `seed`. `language_model` asks for the language-model head, too. Raises `BackboneError`
+    Random weights are a function of `seed`. `language_model` asks for the language-model head, too; with `prefer` causal that
+    is refused to a bidirectional backbone, which would see what it is to write. Raises `BackboneError`
     when the model cannot be loaded, or cannot attend or write as asked.
     """
     if language_model and prefer == "causal":

@@ -165,7 +165,11 @@ class Case:
             self.host,
             task={"option": self.name, **settings},
             data={"limit": ROWS, **self.data},
-            backbone={"config": {**TINY, **({} if dropout else NO_DROPOUT)}, **(backbone or {})},
+            backbone={
+                "config": {**TINY, **({} if dropout else NO_DROPOUT)},
+                "attention": self.task_class.attention,  # as declared, said in so many words
+                **(backbone or {}),
+            },
             gpu={"option": "cpu", "threads": 1, "precision": "fp32"},
             trainer={
                 "max_steps": steps,

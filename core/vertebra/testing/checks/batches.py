@@ -80,8 +80,8 @@ def outcomes(case: Case, features: Sequence[Features]) -> list[tuple[Any, Any]]:
 
 def parted(outputs: Tensor, batch: PackedBatch) -> list[Any]:
     """Return the outputs of each sequence where they can be told apart: one for each, or one for each position."""
-    if len(outputs) == len(batch):
-        return [one.tolist() for one in outputs]
     if len(outputs) == sum(batch.position_counts):
-        return [one.tolist() for one in torch.split(outputs, list(batch.position_counts))]
+        return [one.flatten().tolist() for one in torch.split(outputs, list(batch.position_counts))]
+    if len(outputs) == len(batch):
+        return [one.flatten().tolist() for one in outputs]
     return [None] * len(batch)  # nobody can tell which are whose

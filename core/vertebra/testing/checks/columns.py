@@ -9,7 +9,7 @@ from typing import Any
 
 from vertebra.data.encode import encode_row
 from vertebra.data.load import load_splits
-from vertebra.engine.loading import load_backbone
+from vertebra.engine.loading import load_tokenizer
 from vertebra.names import did_you_mean
 from vertebra.runs.tasks import load_task
 from vertebra.tasks.corpus_task import CorpusTask
@@ -52,7 +52,7 @@ def check(case: Case) -> Iterator[Breach]:
         except KeyError as error:
             yield undeclared(case, name, error, task.columns)
             return
-    tokenizer = load_backbone(config.backbone, case.host, language_model=task.needs_language_model).tokenizer
+    tokenizer = load_tokenizer(config.backbone, case.host)
     judged = [Watched(dict(row), asked) for row in splits.rows.get("valid", splits.rows["train"])[:ROWS]]
     for row in [*watched[:ROWS], *judged]:
         try:
