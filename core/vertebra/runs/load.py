@@ -118,22 +118,9 @@ def load(run: Path | str, *, device: str = "auto", host: Host | None = None) -> 
     if not is_whole(folder.model):
         raise RunError(f"The model in '{folder.model}' is damaged: its files do not fit their hashes in manifest.json.")
     task = restore_task(config, folder, host)
-<<<<<<< HEAD
     _say_whether_the_backbone_has_changed(config.backbone, folder, host)
     backbone = adapt(load_base(folder, config, task, host), config, host)
     load_adapter(folder, backbone)
-=======
-    saved = BackboneConfig(
-        name="hf",
-        path=str(folder.model / "backbone"),
-        init="pretrained",
-        attention=saved_attention(folder),
-        packing=config.backbone.packing,
-        dtype=config.backbone.dtype,
-        context=config.backbone.context,
-    )
-    backbone = load_backbone(saved, host, prefer=task.attention, language_model=task.needs_language_model)
->>>>>>> t-kit
     model = TaskModel(backbone, {task.name: task.build_head_on(backbone)})
     load_heads(folder, model)
     gpu = GPUConfig(device=device, precision=config.gpu.precision)  # type: ignore[arg-type]  # checked below
