@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint types contracts performance results docs clean
+.PHONY: help demo test slow lint types contracts performance results docs site clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ results: $(INSTALLED) ## make what docs/results.md shows, for many hours; what i
 
 docs: $(INSTALLED) ## write the generated parts of the documentation again
 	$(BIN)/python docs/generate.py
+
+site: docs ## build the documentation as a site in build/site; a warning is an error
+	$(BIN)/python -m sphinx -q -W -b html -c docs -d build/site-trees . build/site
+	@echo "build/site/index.html"
 
 clean: ## remove everything that a target made, except runs/
 	rm -rf $(VENV) dist build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -5,16 +5,14 @@ Run by `make docs`; a test says when a page is out of date.
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import re
 import sys
-import textwrap
 import types
 from collections.abc import Callable
 from dataclasses import fields
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -24,11 +22,15 @@ from vertebra.config.defaults import GROUPS, defaults_of
 from vertebra.host.hooks import hook_names
 from vertebra.host.hookspecs import BehaviourHooks, RegisterHooks, RunHooks
 from vertebra.host.manager import create_host
+from vertebra.testing.promises import PROMISES
 from vertebra_speed.markdown import performance
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))  # for the module beside this one, also where this one is loaded by its path
 
+import public_names  # noqa: E402
+from command_help import commands  # noqa: E402
+from docstrings import descriptions, signature, text_of  # noqa: E402
 from results_page import results  # noqa: E402
 
 REGION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -44,7 +46,7 @@ def main() -> None:
 
 def pages() -> list[Path]:
     """Return the pages of the documentation."""
-    return sorted([*DOCS.glob("*.md"), *(DOCS / "tasks").glob("*.md")])
+    return sorted(page for page in DOCS.rglob("*.md") if not page.is_relative_to(DOCS / "examples"))
 
 
 def filled(text: str) -> str:
@@ -66,6 +68,19 @@ def task_settings() -> str:
     return "\n\n".join(f"### task={name}\n\n{table(owner, 'task')}" for name, owner in owners.items() if owner)
 
 
+def adapter_settings() -> str:
+    """Return a table for each dataclass of adapters, under the names of those that it serves."""
+    host = create_host()
+    own = [name for plugin in host.plugins if plugin.source == "core" for name in plugin.registers.get("adapter", ())]
+    owners: dict[type, list[str]] = {}
+    for name in own:
+        if owner := host.get("adapter", name).load_config():
+            owners.setdefault(owner, []).append(name)
+    return "\n\n".join(
+        f"### adapter={', '.join(names)}\n\n{table(owner, 'adapter')}" for owner, names in owners.items()
+    )
+
+
 def table(owner: type, group: str) -> str:
     """Return a table of a dataclass's fields: type, default, description."""
     hints = get_type_hints(owner, include_extras=True)
@@ -78,17 +93,6 @@ def table(owner: type, group: str) -> str:
         if field.init
     ]
     return "\n".join(["| setting | values | default | |", "|---|---|---|---|", *rows])
-
-
-def descriptions(owner: type) -> dict[str, str]:
-    """Return the text below each field of a class and of those that it derives from."""
-    found: dict[str, str] = {}
-    for one in reversed(owner.__mro__[:-1]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0].body  # type: ignore[attr-defined]
-        for field, text in pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                found[ast.unparse(field.target)] = " ".join(ast.literal_eval(text.value).split())
-    return found
 
 
 def described_type(hint: Any) -> str:
@@ -120,11 +124,10 @@ def hooks(owner: type) -> str:
 
 
 def hook(specification: Callable[..., Any]) -> str:
-    """Return a hook's signature and its docstring, without line breaks inside paragraphs."""
+    """Return a hook's arguments, its docstring, and its types."""
     arguments = ", ".join(name for name in inspect.signature(specification).parameters if name != "self")
-    paragraphs = inspect.cleandoc(specification.__doc__ or "").split("\n\n")
-    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    return f"#### `{specification.__name__}({arguments})`\n\n{text}"
+    types_of = f"```text\n{specification.__name__}{signature(specification, bound=True)}\n```"
+    return f"### `{specification.__name__}({arguments})`\n\n{text_of(specification)}\n\n{types_of}"
 
 
 def example() -> str:
@@ -133,16 +136,36 @@ def example() -> str:
     return f"```python\n{source.read_text(encoding='utf-8').strip()}\n```"
 
 
+def bits_per_byte() -> str:
+    """Return what a language model's bits stand beside, by text."""
+    found = json.loads((DOCS / "pretraining" / "bits-per-byte.json").read_text(encoding="utf-8"))
+    texts = found["bits_per_byte"]
+    names = list(next(iter(texts.values())))
+    rows = [[name, *(f"{texts[text][name]:.3f}" for text in texts)] for name in names]
+    lines = [["", *(f"{text} (`{found['texts'][text]}`)" for text in texts)], ["---", *["---:"] * len(texts)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def promises() -> str:
+    """Return the promises that the conformance kit tries."""
+    return "\n".join(["| | |", "|---|---|", *(f"| `{one.name}` | {one.says} |" for one in PROMISES)])
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "bits_per_byte": bits_per_byte,
     "settings": settings,
     "task_settings": task_settings,
+    "adapter_settings": adapter_settings,
     "example": example,
+    "promises": promises,
     "performance": lambda: performance(DOCS / "performance"),
     "results_full": lambda: results(DOCS / "results", "full"),
     "results_small": lambda: results(DOCS / "results", "small"),
     "register_hooks": lambda: hooks(RegisterHooks),
     "run_hooks": lambda: hooks(RunHooks),
     "behaviour_hooks": lambda: hooks(BehaviourHooks),
+    "commands": commands,
+    **{f"names_{page}": partial(public_names.names, page) for page in public_names.PAGES},
 }
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ RUNS = {
     "train-ner-small": "train --shape 6x384 --data conll --steps 12 --repeats 3",
     "train-ner-gpt2": "train --shape gpt2 --data conll --steps 4 --repeats 3 --threads 2",
     "train-sst2-small": "train --shape 6x384 --data sst2 --steps 6 --repeats 3",
+    "pretrain-nano": "pretrain --steps 4 --repeats 3",
     "evaluate-ner-small": "evaluate --shape 6x384 --data conll --repeats 3",
     "evaluate-ner-gpt2": "evaluate --shape gpt2 --data conll --repeats 3 --threads 2",
     "evaluate-memory": "evaluate --shape 2x128 --data conll --repeats 3 --memory",

@@ -1,7 +1,8 @@
 """Make what docs/results.md shows: `python docs/results.py [NAME ...] [--seeds 1,2,3] [--data FOLDER]`, then `make docs`.
 
 Each run is a command that anybody can give, in a folder of its own, runs/results/NAME/seed-N: one that is finished there is
-left as it is, one that was stopped goes on. What came out is collected in docs/results/NAME.json.
+left as it is, one that was stopped goes on. What came out is collected in docs/results/NAME.json. It shows one system, task by
+task, each with its command; systems are compared by `vertebra benchmark`.
 """
 
 from __future__ import annotations

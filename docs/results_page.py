@@ -62,12 +62,17 @@ def section(one: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             f"### {one['title']}",
-            f"    {one['line']} seed={','.join(str(run['seed']) for run in one['runs'])}"
-            + (" --multirun" if len(one["runs"]) > 1 else ""),
+            f"```bash needs the data\n{command(one)}\n```",
             table([*columns, *others, "time"], rows),
             made_with(one["runs"]),
         ]
     )
+
+
+def command(one: Mapping[str, Any]) -> str:
+    """Return the command line that makes an experiment's runs."""
+    seeds = ",".join(str(run["seed"]) for run in one["runs"])
+    return f"{one['line']} seed={seeds}" + (" --multirun" if len(one["runs"]) > 1 else "")
 
 
 def line(

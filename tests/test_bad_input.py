@@ -130,7 +130,7 @@ def test_a_wrong_command(arguments: tuple[str, ...], says: list[str], capsys: Ca
     ("data={path: here}", "There is no option", "ner/conll"),
     ("gpu=gpuu", "gpu=gpuu", "Known: auto, cpu, ddp, single"),
     ("trainer=quik", "Did you mean 'quick'?"),
-    ("adapter=lora", "adapter=lora", "Known: none"),
+    ("adapter=lorra", "adapter=lorra", "Did you mean 'lora'?"),
     ("experiment=bidirect", "Did you mean 'bidirectional'?"),
     ("trainer.epoch=3", "trainer.epoch: there is no such setting. Did you mean 'epochs'?"),
     ("+trainer.epoch=3", "trainer.epoch: there is no such setting. Did you mean 'epochs'?"),
@@ -204,7 +204,7 @@ def test_every_error_of_a_configuration_is_said(places: Places, capsys: Captured
 
 def test_an_error_in_a_sweep_belongs_to_its_job(places: Places, capsys: Captured) -> None:
     given = ["train", "task=ner", "--multirun", "seed=1,x", f"hydra.sweep.dir={places.out}"]
-    refused(given, ['seed="x": must be a valid integer', "in 1 of 2 runs, as seed=x"], capsys)
+    refused(given, ['seed="x": must be a valid integer', "in 1 of 2 jobs, as seed=x"], capsys)
     assert not places.out.exists()
 
 

@@ -120,7 +120,7 @@ def test_the_validation_loss_can_choose_the_best_checkpoint_without_any_text(tmp
     ("setting", "message"),
     [
         ("task.texts_while_training=0", "set trainer.metric=loss"),
-        ("backbone.attention=bidirectional", "cannot write a text"),
+        ("backbone.attention=bidirectional", "would have seen itself"),
         ("data.too_long=window", "data.too_long=window cuts rows into windows"),
         ("task.prompt=Summary:", "must have {document} once"),
     ],

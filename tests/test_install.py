@@ -181,6 +181,30 @@ def test_a_plugins_own_tests_pass(with_example: Environment) -> None:
     with_example.run("python", "-m", "pytest", "-q", "-W", "error", str(with_example.work / EXAMPLE.name / "tests"))
 
 
+@pytest.fixture(scope="module")
+def for_authors(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment with the wheel and what authors of plugins need: pytest and little else."""
+    environment = fresh_environment(tmp_path_factory.mktemp("authors"))
+    environment.install(f"{next(distributions.glob('*.whl'))}[plugin-dev]")
+    return environment
+
+
+@pytest.mark.parametrize("family", ["sequence-classification", "custom"])
+def test_a_new_plugin_works_at_once(for_authors: Environment, family: str) -> None:
+    name = f"my_{family.replace('-', '_')}"
+    folder = for_authors.work / name
+    for_authors.run("vertebra", "new-plugin", name, "--family", family)
+    for_authors.install("-e", str(folder))
+    assert for_authors.plugin(name)["state"] == "active"
+    for_authors.run("python", "-m", "pytest", "-q", cwd=folder)
+    for_authors.run("vertebra", "train", f"task={name}", f"hydra.run.dir=run-{name}")
+    run = for_authors.work / f"run-{name}"
+    metric, score = next(iter(metrics_of(run)["test"].items()))
+    baselines = json.loads((run / "baselines.json").read_text(encoding="utf-8")).values()
+    others = [one["scores"]["test"][metric] for one in baselines]
+    assert score < min(others) / 2 if metric.endswith("_error") else score > max(others) + 0.2
+
+
 def test_an_editable_install_works(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     for root in ("core", "plugins", "conf"):

@@ -130,7 +130,7 @@ def test_a_table_has_baselines_seeds_and_their_mean(tmp_path: Path) -> None:
     assert "| lead | 70.00 | 30.00 | 40.0–60.0 | 50.00 | 1.5 s |" in lines
     assert "| seed 2 | 70.00 | 52.00 | 40.0–60.0 | 50.00 | 12 min 34 s |" in lines
     assert "| **mean** | 70.00 ± 0.00 | **52.00 ± 2.00** |  | 50.00 ± 0.00 |  |" in lines
-    assert "    vertebra train task=qa seed=1,2,3 --multirun" in lines
+    assert "vertebra train task=qa seed=1,2,3 --multirun" in lines
     assert "Made 2026-01-02 on a processor with 2 cores (vertebra 0.1.0, commit ffffffffffff)" in lines[-1]
     assert len({line.count("|") for line in lines if line.startswith("|") and "Answers" not in line}) <= 2
 

@@ -40,8 +40,11 @@ if TYPE_CHECKING:
     from vertebra.report.figures import ConfusionMatrix as ConfusionMatrix
     from vertebra.report.figures import Table as Table
     from vertebra.runs.execute import train as train
+    from vertebra.runs.jobs import Job as Job
+    from vertebra.runs.jobs import JobResult as JobResult
     from vertebra.runs.load import load as load
     from vertebra.runs.probe import probe as probe
+    from vertebra.runs.sweep import run_jobs as run_jobs
     from vertebra.tasks.baseline import Baseline as Baseline
     from vertebra.tasks.features import Features as Features
     from vertebra.tasks.generation import Generation as Generation
@@ -88,8 +91,10 @@ _NAMES = {
     "vertebra.metrics.metric": ("Mean", "Metric"),
     "vertebra.report.figures": ("ConfusionMatrix", "Table"),
     "vertebra.runs.execute": ("train",),
+    "vertebra.runs.jobs": ("Job", "JobResult"),
     "vertebra.runs.load": ("load",),
     "vertebra.runs.probe": ("probe",),
+    "vertebra.runs.sweep": ("run_jobs",),
     "vertebra.tasks.baseline": ("Baseline",),
     "vertebra.tasks.features": ("Features",),
     "vertebra.tasks.generation": ("Generation",),

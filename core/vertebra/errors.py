@@ -29,3 +29,7 @@ class RunError(VertebraError):
 
 class StoppedError(RunError):
     """A run was asked to stop, saved what it had, and can be resumed."""
+
+
+class PrunedError(RunError):
+    """A search gave a run up, because others are better; it saved what it had."""

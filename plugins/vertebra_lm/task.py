@@ -10,6 +10,7 @@ import numpy as np
 from vertebra.tasks.baseline import Baseline
 from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.features import Features, Ids
+from vertebra_lm.ngram import FiveGram
 from vertebra_lm.unigram import Unigram
 
 
@@ -24,5 +25,5 @@ class LanguageModelling(CorpusTask):
         return Features(ids, target=following, positions=np.arange(len(ids), dtype=np.int32))
 
     def baselines(self) -> Sequence[Baseline]:
-        """Return what knows how frequent tokens are."""
-        return [Unigram(self)]
+        """Return what knows how frequent tokens are, and how frequent after others."""
+        return [Unigram(self), FiveGram(self)]

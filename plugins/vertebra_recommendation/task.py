@@ -39,7 +39,7 @@ class Recommendation(Task):
 
     name: ClassVar[str] = "recommendation"
     family: ClassVar[str] = "ranking-of-a-catalogue"
-    columns: ClassVar[dict[str, type]] = {"user": str, "history": list, "next": list}
+    columns: ClassVar[dict[str, type]] = {"history": list, "next": list}
     tables: ClassVar[Mapping[str, dict[str, type]]] = {"items": {"item": str, "title": str, "text": str}}
     input_columns: ClassVar[tuple[str, ...] | None] = ("history",)
     metrics: tuple[str, ...] = (  # type: ignore[misc]  # the settings may add the sampled ones
@@ -101,6 +101,10 @@ class Recommendation(Task):
         (number,) = self.catalogue.find(row["next"])
         taken = self.catalogue.taken[number]
         return {"item": row["next"][0], "title": self.catalogue.titles[number], "taken": taken, "cold": taken == 0}
+
+    def right(self, prediction: Any, reference: Any) -> bool:
+        """Whether the item that came next stands first."""
+        return [one["item"] for one in prediction["items"][:1]] == [reference["item"]]
 
     # --- sequences
 

@@ -98,7 +98,8 @@ def own_step(
     watch, gradients = own.Stopwatch(0, 1, Clock(device)), Gradients()
     config = replace(own.LIKE_HF, batch_size=batch_size, max_steps=1, clip=None)
     gpu = GPUConfig(device=device, precision=precision, threads=threads)  # type: ignore[arg-type]
-    own.fit(model, workload.task, workload.features["train"][:batch_size], gpu, config, 0, watch, gradients)
+    examples = [[one] for one in workload.features["train"][:batch_size]]
+    own.fit(model, workload.task, examples, gpu, config, 0, watch, gradients)
     return watch.loss, gradients.found
 
 

@@ -12,13 +12,27 @@ from typing import Any
 
 from vertebra.cli.parser import Parser
 from vertebra.errors import ConfigError
-from vertebra_speed.options import GPT2, PEERS, PRECISIONS, Options, find_data, numbers, positive, shape
+from vertebra_speed.options import (
+    GPT2,
+    NANO,
+    PEERS,
+    PRECISIONS,
+    Options,
+    Shape,
+    find_corpus,
+    find_data,
+    numbers,
+    positive,
+    shape,
+)
 
 COMMANDS = {
     "train": "fine-tuning, beside Hugging Face Trainer",
+    "pretrain": "a language model on running text, beside Hugging Face Trainer",
     "evaluate": "predicting a split, beside Trainer.predict",
     "generate": "answering many requests, beside transformers' generate",
     "probe": "linear heads on a frozen backbone, beside a run of Trainer for each",
+    "sweep": "many runs in one process, beside a process for each",
     "startup": "how long a program takes before it does anything",
 }
 EXAMPLES = """\
@@ -64,7 +78,11 @@ def parser() -> Parser:
         )
     for name in ("train", "evaluate", "generate", "probe"):
         add_shared(parsers[name])
+    add_shared(
+        parsers["pretrain"], shape_of=NANO, data="synthetic, or the path of texts (default: where they are, articles)"
+    )
     add_training(parsers["train"])
+    add_training(parsers["pretrain"], batch=16)
     add_training(parsers["probe"])
     for name in ("evaluate", "probe"):
         parsers[name].add_argument("--rows", type=positive, default=1024, help="rows of a turn (default: %(default)s)")
@@ -74,27 +92,40 @@ def parser() -> Parser:
     parsers["probe"].add_argument(
         "--heads", type=numbers, default=(1, 4, 16), metavar="K,K,...", help="heads to train at once (default: 1,4,16)"
     )
+    add_sweep(parsers["sweep"])
     parsers["generate"].add_argument(
         "--requests", type=positive, default=32, help="answered at once (default: %(default)s)"
     )
     return top
 
 
-def add_shared(one: argparse.ArgumentParser) -> None:
+def add_sweep(one: argparse.ArgumentParser) -> None:
+    """Add what the comparison of a sweep with separate runs takes."""
+    one.add_argument("--heads", type=numbers, default=(16,), metavar="K", help="settings of a head (default: 16)")
+    one.add_argument("--jobs", type=positive, default=12, help="short runs (default: %(default)s)")
+    one.add_argument("--steps", type=positive, default=50, help="steps of a short run (default: %(default)s)")
+    one.add_argument("--rows", type=positive, default=1024, help="at most, of each split (default: %(default)s)")
+    one.set_defaults(repeats=1)
+
+
+ROWS = "conll, sst2, synthetic[:TOKENS], or the path of CoNLL files (default: conll where it is, else synthetic)"
+
+
+def add_shared(one: argparse.ArgumentParser, shape_of: Shape = GPT2, data: str = ROWS) -> None:
     """Add what every comparison of two engines takes."""
-    known = "conll, sst2, synthetic[:TOKENS], or the path of CoNLL files (default: conll where it is, else synthetic)"
-    one.add_argument("--shape", type=shape, default=GPT2, help="gpt2 (12x768) or LAYERSxWIDTH (default: gpt2)")
+    usual = "gpt2" if shape_of is GPT2 else shape_of
+    one.add_argument("--shape", type=shape, default=shape_of, help=f"gpt2 (12x768) or LAYERSxWIDTH (default: {usual})")
     one.add_argument("--family", choices=("gpt2", "llama"), default="gpt2", help="default: %(default)s")
-    one.add_argument("--data", help=known)
+    one.add_argument("--data", help=data)
     one.add_argument("--threads", type=positive, default=1, help="CPU threads of each side (default: %(default)s)")
     one.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     one.add_argument("--peer", choices=tuple(PEERS), default="all", help="settings of the peer (default: %(default)s)")
     one.add_argument("--precision", choices=tuple(PRECISIONS), default="all", help="of Vertebra (default: %(default)s)")
 
 
-def add_training(one: argparse.ArgumentParser) -> None:
+def add_training(one: argparse.ArgumentParser, batch: int = 32) -> None:
     """Add the options of training steps."""
-    one.add_argument("--batch", type=positive, default=32, help="rows of a step (default: %(default)s)")
+    one.add_argument("--batch", type=positive, default=batch, help="rows of a step (default: %(default)s)")
     one.add_argument("--steps", type=positive, default=10, help="steps of a turn that count (default: %(default)s)")
     one.add_argument("--warmup", type=positive, default=2, help="steps of a turn before those (default: %(default)s)")
 
@@ -106,7 +137,8 @@ def read_options(arguments: argparse.Namespace) -> Options:
     if "data" not in arguments:
         return options
     peers, precisions = PEERS[arguments.peer], PRECISIONS[arguments.precision]
-    return replace(options, data=find_data(arguments.data), peers=peers, precisions=precisions)
+    find = find_corpus if arguments.command == "pretrain" else find_data
+    return replace(options, data=find(arguments.data), peers=peers, precisions=precisions)
 
 
 def without_json(argv: list[str]) -> list[str]:

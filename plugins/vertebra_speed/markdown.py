@@ -36,7 +36,7 @@ def section(report: dict[str, Any]) -> str:
     """Return one report: its heading, its command, its tables and its notes."""
     notes = "\n".join(f"- {note}" for note in report["notes"])
     tables = [table(grid) for grid in grids(report)]
-    return "\n\n".join([f"#### {heading(report)}", f"    {report['line']}", *tables, notes])
+    return "\n\n".join([f"#### {heading(report)}", f"```bash needs an hour\n{report['line']}\n```", *tables, notes])
 
 
 def table(grid: Grid) -> str:

@@ -37,6 +37,8 @@ class Shape:
 
 
 GPT2 = Shape(12, 768)
+NANO = Shape(6, 256)
+"""The embedded backbone."""
 
 
 def shape(text: str) -> Shape:
@@ -79,8 +81,8 @@ MEAN_LENGTH = 20
 class Data:
     """Which examples are read."""
 
-    kind: Literal["words", "text", "synthetic"]
-    """Words with a label each; a text with one label; random tokens with a label each."""
+    kind: Literal["words", "text", "synthetic", "windows"]
+    """Words with a label each; a text with one label; random tokens with a label each; windows of running text."""
     path: str | None = None
     mean_length: int = MEAN_LENGTH
     """Tokens of a synthetic row, on average."""
@@ -115,10 +117,26 @@ def find_data(wanted: str | None) -> Data:
     return Data("words", str(path.absolute()))
 
 
+CORPUS = "lm/wiki.valid.jsonl.xz"
+
+
+def find_corpus(wanted: str | None) -> Data:
+    """Return the texts behind `--data`: a path or `synthetic`; by default articles of Wikipedia where they are found."""
+    if wanted is None:
+        path = shared(CORPUS)
+        return find_corpus(SYNTHETIC if path is None else str(path))
+    if wanted == SYNTHETIC:
+        return Data("windows")
+    path = Path(wanted).expanduser()
+    if not path.exists():
+        raise ConfigError(f"speed: there is no '{wanted}'. --data takes synthetic, or the path of texts.")
+    return Data("windows", str(path.absolute()))
+
+
 def shared(path: str) -> Path | None:
-    """Return a folder of the data beside the repository; None where it is not there."""
-    folder = Path(__file__).resolve().parents[3] / "shared" / "data" / path
-    return folder if folder.is_dir() else None
+    """Return a folder or a file of the data beside the repository; None where it is not there."""
+    found = Path(__file__).resolve().parents[3] / "shared" / "data" / path
+    return found if found.exists() else None
 
 
 @dataclass(frozen=True)
@@ -147,6 +165,8 @@ class Options:
     """Requests that are answered at once."""
     heads: tuple[int, ...] = (1, 4, 16)
     """How many heads are trained on the frozen backbone."""
+    jobs: int = 12
+    """Short runs of a sweep."""
     memory: bool = False
     """Whether to measure the peak memory for 1, 4 and 16 times the rows."""
     seed: int = 0

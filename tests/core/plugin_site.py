@@ -46,6 +46,16 @@ class PluginSite:
         (info / "entry_points.txt").write_text("\n".join(["[vertebra]", *lines, ""]))
         self._monkeypatch.syspath_prepend(str(self.folder))  # also drops what importlib remembers of the folder
 
+    def install_package(self, package: Path, plugin: str) -> None:
+        """Install a package that is on disk as a plugin, as an editable installation does: it stays where it is."""
+        info = self.folder / f"{package.name}-1.0.dist-info"
+        info.mkdir()
+        distribution = package.name.replace("_", "-")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[vertebra]\n{plugin} = {package.name}\n")
+        (self.folder / package.name).symlink_to(package)
+        self._monkeypatch.syspath_prepend(str(self.folder))
+
     def environment(self, **variables: str) -> dict[str, str]:
         """Return the environment for a process that sees these plugins."""
         paths = [str(self.folder), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

@@ -13,7 +13,7 @@ from tests.core.data_tasks import Topic
 
 from vertebra.cli.baseline import score
 from vertebra.cli.main import main
-from vertebra.config.schema import DataConfig, TaskChoice
+from vertebra.config.schema import DataConfig, RunConfig, TaskChoice
 from vertebra.engine import loading
 from vertebra.errors import PluginError
 from vertebra.host.hookspecs import hookimpl
@@ -131,7 +131,8 @@ def topics(folder: Path, *baselines: type[Baseline], monkeypatch: pytest.MonkeyP
     brought = SimpleNamespace(register_tasks=register_tasks, register_metrics=register_metrics)
     host.add(PluginRecord("fake", "tests", "1"), lambda: brought)
     monkeypatch.setattr(Topic, "baselines", lambda self: [one(self) for one in baselines])
-    return score(TaskChoice("topic", data=DataConfig(path=str(folder))), host, ["test", "valid"], None)
+    config = RunConfig((TaskChoice("topic", data=DataConfig(path=str(folder))),))
+    return score(config, host, ["test", "valid"], None)
 
 
 def test_a_task_without_baselines_says_so(

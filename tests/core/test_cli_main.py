@@ -221,7 +221,7 @@ def test_the_table_shows_what_works_what_does_not_and_how_to_block_it(site: Plug
             rows[-1] = [f"{above} {below}".strip() for above, below in zip(rows[-1], row, strict=True)]
     table = {row[0]: row[1:] for row in rows}
     assert table["core"][1] == "active"
-    assert "optimizer: adamw, sgd" in table["core"][2]
+    assert "optimizer: adamw, muon, sgd" in table["core"][2]
     assert table["greeting"][0] == "greeting 1.0"
     assert "command: hello, quiet" in table["greeting"][2]
     assert "task: greeting" in table["greeting"][2]

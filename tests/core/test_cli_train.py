@@ -12,18 +12,14 @@ import pytest
 import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from training_stand_in import FILES, Runs, stand_in_for_training
 
-import vertebra.runs.execute
 from vertebra.cli.arguments import parse, quoted
 from vertebra.cli.train import main
 from vertebra.config.compose import compose_freely, document_of
-from vertebra.config.document import to_document
-from vertebra.config.schema import RunConfig
 from vertebra.config.session import hydra_session
-from vertebra.engine.events import RunEnd
-from vertebra.errors import ConfigError, RunError
-from vertebra.host.manager import Host, create_host
-from vertebra.runs.folder import RunFolder
+from vertebra.errors import ConfigError
+from vertebra.host.manager import create_host
 
 HOST = create_host()
 
@@ -196,31 +192,8 @@ def test_info_prints_where_options_come_from() -> None:
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunConfig, Path]]:
-    """Stand in for training: keep what would be run, write what a finished run writes; seed 13 fails."""
-    seen: list[tuple[RunConfig, Path]] = []
-
-    def train(config: RunConfig, folder: Path, host: Host) -> RunEnd:
-        assert host.names("task")
-        seen.append((config, folder))
-        run = RunFolder.create(folder)
-        run.write_config(to_document(config))
-        if config.seed == 13:
-            run.update_state(status="failed", reason="an unlucky seed")
-            raise RunError("an unlucky seed")
-        scores = {"valid": {"entity_f1": 0.5}, "test": {"entity_f1": config.seed / 100}}
-        run.write_json("metrics.json", scores)
-        run.write_json("intervals.json", {})
-        run.update_state(status="finished", notes=[])
-        return RunEnd(folder, scores, 1.0)
-
-    monkeypatch.setattr(vertebra.runs.execute, "train", train)
-    return seen
-
-
-Runs = list[tuple[RunConfig, Path]]
-FILES = ["config.yaml", "intervals.json", "metrics.json", "run.json"]
-"""What the stand-in for training writes; the command line adds nothing to it."""
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    return stand_in_for_training(monkeypatch)
 
 
 def test_one_run(runs: Runs, elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,77 +212,3 @@ def test_a_run_that_is_refused_leaves_nothing(runs: Runs, elsewhere: Path) -> No
         main(["task=ner", "--multirun", "seed=1,2", "trainer.epochs=0"])
     assert runs == []
     assert list(elsewhere.iterdir()) == []
-
-
-def test_a_sweep_runs_every_combination(runs: Runs, elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (elsewhere / "数据 1").mkdir()
-    arguments = [
-        "task=ner",
-        "--multirun",
-        "data=ner/conll",
-        "seed=1,2",
-        "trainer.epochs=1,auto",
-        "data.path=数据 1",
-        "hydra.sweep.dir=a b",
-    ]
-    assert main(arguments) == 0
-    assert [(config.seed, config.trainer.epochs, folder) for config, folder in runs] == [
-        (seed, epochs, elsewhere / "a b" / str(number))
-        for number, (seed, epochs) in enumerate([(1, 1), (1, "auto"), (2, 1), (2, "auto")])
-    ]
-    assert {config.tasks[0].data.path for config, _ in runs} == {"数据 1"}
-    assert sorted(file.name for file in (elsewhere / "a b").iterdir()) == ["0", "1", "2", "3", "multirun.yaml"]
-    assert sorted(file.name for file in (elsewhere / "a b" / "0").iterdir()) == FILES
-    table = capsys.readouterr().out.split("\nrun ")[-1]
-    assert [line.split() for line in table.splitlines()[1:]][3] == [
-        *("3", "seed=2", "trainer.epochs=auto", "finished", "entity_f1", "50.00", "2.00")
-    ]
-
-
-def test_a_sweep_goes_by_default_below_runs(runs: Runs, elsewhere: Path) -> None:
-    assert main(["task=ner", "-m", "seed=1,2"]) == 0
-    first, second = (folder for _, folder in runs)
-    assert first.parent == second.parent
-    assert first.parent.parent == elsewhere / "runs" / "sweeps"
-
-
-def test_a_run_that_fails_does_not_stop_the_sweep(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["task=ner", "-m", "seed=13,2"]) == 2
-    assert [config.seed for config, _ in runs] == [13, 2]
-    captured = capsys.readouterr()
-    assert captured.err.startswith("vertebra: run 0 failed: an unlucky seed\n")
-    assert "Traceback" not in captured.err
-    assert "failed" in captured.out
-    assert "finished" in captured.out
-
-
-def test_every_mistake_of_every_run_is_listed_before_the_first_starts(runs: Runs, elsewhere: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        main(["task=ner", "-m", "seed=1,-2", "trainer.epochs=0,1", "trainer.clp=1", "backbone=nano,gpt9"])
-    assert [
-        line.split(":")[0] + line[line.index(" (in") :] for line in str(caught.value).splitlines() if " (in" in line
-    ] == [
-        "trainer.epochs=0 (in 4 of 8 runs, as seed=1 trainer.epochs=0 backbone=nano)",
-        "backbone=gpt9 (in 4 of 8 runs, as seed=1 trainer.epochs=0 backbone=gpt9)",
-        "seed=-2 (in 4 of 8 runs, as seed=-2 trainer.epochs=0 backbone=nano)",
-    ]
-    assert str(caught.value).count("trainer.clp: there is no such setting. Did you mean 'clip'?") == 1
-    with pytest.raises(ConfigError) as caught:
-        main(["task=ner", "-m", "seed=1,2", "oops"])
-    assert str(caught.value).startswith("'oops' cannot be read")
-    assert runs == []
-    assert list(elsewhere.iterdir()) == []
-
-
-def test_tasks_and_their_data_are_swept(runs: Runs, elsewhere: Path) -> None:
-    assert main(["task=ner", "-m", "data=ner/conll2003,ner/conll", f"data.path={elsewhere}"]) == 0
-    assert [config.tasks[0].data.format for config, _ in runs] == ["auto", "columns"]
-    with pytest.raises(ConfigError, match=r"task=nre: There is no task 'nre'.*\(in 1 of 2 runs, as task=nre\)"):
-        main(["-m", "task=ner,nre"])
-
-
-@pytest.mark.slow
-def test_a_real_sweep(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["task=ner", "data.limit=20", "trainer=quick", "trainer.max_steps=2", "--multirun", "seed=1,2"]) == 0
-    assert capsys.readouterr().out.count("finished") == 2
-    assert len(list(elsewhere.rglob("report.html"))) == 2

@@ -109,7 +109,7 @@ def test_an_unknown_key_is_named_with_the_nearest_one(place: str, start: str) ->
         ("task__name", None, "Choose a task: task=NAME. Known: "),
         ("data__format", "csw", "data.format=csw: There is no reader 'csw'. Did you mean 'csv'?"),
         ("backbone__name", "nanno", "backbone.name=nanno: There is no backbone 'nanno'. Did you mean 'nano'?"),
-        ("adapter__name", "lora", "adapter.name=lora: There is no adapter 'lora'. Known: none."),
+        ("adapter__name", "lorra", "adapter.name=lorra: There is no adapter 'lorra'. Did you mean 'lora'?"),
         ("trainer__optimizer", "adam", "trainer.optimizer=adam: There is no optimizer 'adam'. Did you mean 'adamw'?"),
         ("trainer__schedule", "cosin", "trainer.schedule=cosin: There is no schedule 'cosin'. Did you mean 'cosine'?"),
         ("trainer__metric", "entity_f2", "trainer.metric=entity_f2: There is no metric 'entity_f2'. Did you mean"),

@@ -137,7 +137,7 @@ def test_everything_a_plugin_registers_is_found_and_nothing_behind_it_is_importe
         CONFIG_PACKAGE: ("full.conf",),
     }
     assert host.get("task", "reading").config == "full.config:ReadingConfig"
-    assert host.names("optimizer") == ["adamw", "lion", "sgd"]
+    assert host.names("optimizer") == ["adamw", "lion", "muon", "sgd"]
     assert host.config_packages[0] == "vertebra_conf"
     assert "full.conf" in host.config_packages
     assert "full.schedule" not in sys.modules

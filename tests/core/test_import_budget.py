@@ -57,6 +57,7 @@ def imported(site: PluginSite, statement: str) -> list[str]:
         "from vertebra.cli.main import main; assert main(['--version']) == 0",
         "from vertebra.cli.main import main; assert main(['plugins']) == 0",
         "from vertebra.cli.main import main; assert main(['plugins', '--json']) == 0",
+        "from vertebra.cli.main import main; assert main(['runs', '.', '--json']) == 0",
         "from vertebra.cli.main import main; assert main(['trian']) == 2",
     ],
 )
@@ -74,4 +75,26 @@ def test_half_a_second(site: PluginSite, command: str) -> None:
         )
         seconds.append(time.perf_counter() - start)
         assert "torchy" in done.stdout or "dive deep" in done.stdout
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_twenty_plugins_and_one_of_them_broken_in_half_a_second(site: PluginSite, arguments: list[str]) -> None:
+    for number in range(18):
+        source = PLUGIN.replace("torchy", f"guest_{number}")
+        for name in ("reading", "deepness", "dive"):
+            source = source.replace(f'"{name}"', f'"{name}_{number}"')
+        site.install(
+            f"guest-{number}", source, modules={f"guest_{number}/task.py": TASK, f"guest_{number}/config.py": ""}
+        )
+    site.install("broken", "from nowhere import nothing")
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "vertebra", "plugins", *arguments]
+        done = subprocess.run(command, env=site.environment(), capture_output=True, text=True)
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0
+        assert all(f"guest-{number}" in done.stdout for number in range(18))
+        assert "No module named 'nowhere'" in done.stdout
     assert min(seconds) < 0.5

@@ -15,7 +15,8 @@ from transformers import AutoModel
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.attention import PACKED, Options, attend
-from vertebra.engine.backbone import Attention, run_packed, run_padded
+from vertebra.engine.attention_blocks import attend_in_blocks
+from vertebra.engine.backbone import Attention, causal_layers, run_packed, run_padded, run_written_out
 from vertebra.engine.dropout import keep_mask
 from vertebra.engine.loading import checkpoint_activations
 from vertebra.engine.packing import PackedBatch, cut, pack
@@ -220,3 +221,56 @@ def test_pieces_keep_to_the_budget_and_lose_nothing(lengths: list[int], budget: 
     for piece in pieces:
         cost = len(piece) * max(map(len, piece)) if padded else sum(map(len, piece))
         assert cost <= budget or len(piece) == 1
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("length", [192, 200, 384, 1024])
+def test_long_sequences_in_bf16_attend_as_in_fp32_but_for_rounding(length: int, causal: bool) -> None:
+    torch.manual_seed(length)
+    heads = [torch.randn(2, 3, length, 32).bfloat16().requires_grad_() for _ in "qkv"]
+    exact = [one.detach().float().requires_grad_() for one in heads]
+    ours = attend_in_blocks(*heads, causal)
+    wanted = torch.nn.functional.scaled_dot_product_attention(*exact, is_causal=causal)
+    upstream = torch.randn_like(wanted)
+    pairs = [
+        (ours, wanted),
+        *zip(
+            torch.autograd.grad(ours, heads, upstream.bfloat16()),
+            torch.autograd.grad(wanted, exact, upstream),
+            strict=True,
+        ),
+    ]
+    for found, expected in pairs:
+        assert found.dtype == torch.bfloat16
+        assert (found.float() - expected).norm() / expected.norm() < 0.01  # bf16 keeps 8 bits: 0.4 %
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", [0.5, ("causal", "bidirectional"), ("bidirectional", "causal")])
+def test_layers_may_look_in_different_directions(attention: Attention) -> None:
+    model = tiny.model("gpt2")
+    batch = batch_of([9, 4, 17])
+    flags = [True, False] if attention == 0.5 else [one == "causal" for one in attention]  # type: ignore[union-attr]
+
+    def layer_by_layer(ids: Tensor) -> Tensor:
+        hidden = model.wte(ids[None]) + model.wpe(torch.arange(len(ids)))
+        for block, causal in zip(model.h, flags, strict=True):
+            out = block(hidden, is_causal=causal)
+            hidden = out[0] if isinstance(out, tuple) else out
+        return model.ln_f(hidden)[0]
+
+    alone = torch.cat([layer_by_layer(ids) for ids in batch.input_ids_T.split(batch.lengths)])
+    packing, notes = choose_packing(model, BackboneConfig(), attention)
+    assert (packing, notes) == ("packed", ())
+    torch.testing.assert_close(run_packed(model, batch, attention), alone, rtol=1e-5, atol=1e-6)
+    written_out = run_written_out(model, batch, attention)
+    assert written_out is not None
+    torch.testing.assert_close(written_out, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_what_layers_cannot_do_is_refused_by_name() -> None:
+    model = tiny.model("gpt2")
+    with pytest.raises(BackboneError, match=r"lists 3 layers; the model has 2"):
+        causal_layers(("causal",) * 3, model)
+    with pytest.raises(BackboneError, match=r"runs padded, where all layers look in one direction"):
+        require_bidirectional(model, "padded", "x", 0.5)

@@ -17,7 +17,7 @@ from vertebra.errors import PluginError, RunError
 from vertebra.host.manager import Host
 from vertebra.host.refs import MetricRef, Ref, ReportSectionRef
 from vertebra.metrics.metric import Metric
-from vertebra.report.html import write_report
+from vertebra.report.html import facts, write_report
 from vertebra.runs.folder import RunFolder
 
 
@@ -356,3 +356,14 @@ def test_a_browser_shows_it_without_complaint(folder: Path, tmp_path: Path, sche
     assert complaints == []
     assert "<title>ner · Vertebra report</title>" in done.stdout
     assert "中国" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        (0.5, "bidirectional in the upper 50% of the layers"),
+        (["causal", "causal", "bidirectional"], "causal ×2, bidirectional ×1"),
+    ],
+)
+def test_attention_that_differs_by_layer_is_said_in_words(written: object, shown: str) -> None:
+    assert shown in dict(facts({"backbone": {"attention": written}}, {}))["Backbone"]

@@ -13,7 +13,7 @@ from vertebra.errors import ConfigError, PluginError, RunError
 from vertebra.host.manager import Host, create_host
 
 if TYPE_CHECKING:
-    from vertebra.config.schema import TaskChoice
+    from vertebra.config.schema import RunConfig
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,8 +26,8 @@ def main(argv: Sequence[str]) -> int:
     from vertebra.cli.arguments import quoted
     from vertebra.config.compose import compose
 
-    (choice,) = compose(quoted(arguments.overrides, host), host).config.tasks
-    return score(choice, host, arguments.split or ["test", "valid"], arguments.json)
+    config = compose(quoted(arguments.overrides, host), host).config
+    return score(config, host, arguments.split or ["test", "valid"], arguments.json)
 
 
 def parser() -> Parser:
@@ -43,7 +43,7 @@ def parser() -> Parser:
     return parser
 
 
-def score(choice: TaskChoice, host: Host, splits: Sequence[str], file: Path | None) -> int:
+def score(config: RunConfig, host: Host, splits: Sequence[str], file: Path | None) -> int:
     """Load the data, compute, print; return the exit code."""
     from vertebra.data.load import load_splits
     from vertebra.report.scale import Scale
@@ -52,6 +52,7 @@ def score(choice: TaskChoice, host: Host, splits: Sequence[str], file: Path | No
     from vertebra.runs.tasks import load_metrics, load_task
     from vertebra.tasks.corpus_task import CorpusTask
 
+    (choice,) = config.tasks
     task = load_task(choice, host)
     if isinstance(task, CorpusTask):
         raise ConfigError(
@@ -61,7 +62,7 @@ def score(choice: TaskChoice, host: Host, splits: Sequence[str], file: Path | No
     if not any(split in data.rows for split in splits):
         raise RunError(f"The data has no split {' or '.join(splits)}; it has {', '.join(data.rows)}.")
     task.fit(data.rows["train"])
-    computed = compute(task, load_metrics(task, host), data, cache=choice.data.cache)
+    computed = compute(task, load_metrics(task, host, config.trainer.more_metrics), data, cache=choice.data.cache)
     if not computed.scores and not computed.errors:
         print(f"Task '{task.name}' names no baselines.")
         return 0

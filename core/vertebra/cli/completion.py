@@ -10,7 +10,7 @@ from io import StringIO
 
 from hydra.errors import HydraException
 
-from vertebra.config.options import find_options
+from vertebra.config.options import SUITE, find_options
 from vertebra.config.session import PRIMARY, hydra_session
 from vertebra.host.manager import Host, create_host
 
@@ -54,6 +54,7 @@ def _candidates(line: str, request: list[str], host: Host) -> Iterable[str]:
 def _options(words: list[str], host: Host) -> dict[str, Iterable[str]]:
     """Return the options of each group, the data of the chosen task alone."""
     options: dict[str, Iterable[str]] = {**find_options(host), "task": host.names("task")}
+    options.pop(SUITE, None)
     tasks = [word.removeprefix("task=") for word in words if word.startswith("task=")]
     if tasks:
         options["data"] = [name for name in options["data"] if name.startswith(f"{tasks[-1]}/")]

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
 
     host = create_host()
     run = load(arguments.run, device=arguments.device, host=host)
-    metrics = load_metrics(run.task, host)
+    metrics = load_metrics(run.task, host, run.config.trainer.more_metrics)
     data, wanted = _data(run, arguments, host)
     found, features_of = run.read(data, host)
     splits = {name: found.rows[split] for split, name in wanted.items() if split in found.rows}

@@ -14,8 +14,9 @@ def main(argv: Sequence[str]) -> int:
     """Run `vertebra export` with these arguments."""
     parser = Parser(
         "vertebra export",
-        description="Copy the trained backbone and its tokenizer to a folder that AutoModel.from_pretrained loads; "
-        "the task's head (heads.safetensors) and labels (tasks.json) go beside them.",
+        description="Write the trained backbone and its tokenizer to a folder that AutoModel.from_pretrained loads, "
+        "with what an adapter learnt as part of its weights; the task's head (heads.safetensors) and labels (tasks.json) go "
+        "beside them.",
     )
     parser.add_argument("run", metavar="RUN_DIR", help="the folder of the run")
     parser.add_argument("output", metavar="FOLDER", type=Path, help="a new folder")
@@ -38,7 +39,10 @@ def main(argv: Sequence[str]) -> int:
     if not is_whole(run.model):
         raise RunError(f"The model in '{run.model}' is damaged: its files do not fit their hashes in manifest.json.")
     try:
-        shutil.copytree(run.model / "backbone", output)
+        if (run.model / "adapter").is_dir() or not (run.model / "backbone").is_dir():
+            merge_into(output, arguments.run)
+        else:
+            shutil.copytree(run.model / "backbone", output)
         for name in ("heads.safetensors", "tasks.json"):
             shutil.copy2(run.model / name, output / name)
     except OSError as error:
@@ -49,3 +53,20 @@ def main(argv: Sequence[str]) -> int:
     if attention == "bidirectional":
         print("It was trained to attend in both directions: call it as model(..., is_causal=False).")
     return 0
+
+
+def merge_into(output: Path, run: str) -> None:
+    """Write the backbone of a run with an adapter, what the adapter learnt made part of its weights."""
+    from vertebra.runs.load import load
+    from vertebra.runs.saved import save_backbone
+
+    loaded = load(run, device="cpu")
+    model, adapter = loaded.model, loaded.model.backbone.adapter
+    if adapter is not None and not adapter.merges:
+        raise RunError(
+            f"What adapter={loaded.config.adapter.name} learnt cannot become part of the backbone's weights. It stands in "
+            f"'{Path(run) / 'model' / 'adapter'}', beside the backbone."
+        )
+    if adapter is not None:
+        adapter.merge()
+    save_backbone(model, output)

@@ -1,172 +1,138 @@
-"""`vertebra train --multirun`: every run of a sweep is checked before the first one starts; Hydra launches them."""
+"""`vertebra train --multirun`: every job of a sweep is checked before the first one starts."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, read_write
-from omegaconf.errors import OmegaConfBaseException
 
-from vertebra.cli.arguments import in_quotes
-from vertebra.config.compose import compose_in, document_of, folder_of, one_line, unreadable
-from vertebra.config.resolve import resolve
-from vertebra.config.session import PRIMARY, hydra_session
-from vertebra.errors import ConfigError, RunError, StoppedError, VertebraError
-from vertebra.host.manager import Host, create_host
+from vertebra.cli.launchers import chosen_launcher, compose
+from vertebra.config.compose import compose_in, folder_of, one_line, unreadable
+from vertebra.config.options import find_options
+from vertebra.config.session import hydra_session
+from vertebra.errors import ConfigError, StoppedError
+from vertebra.host.manager import Host
+from vertebra.report.scale import Scale
+from vertebra.report.sweep import print_sweep, write_sweep
+from vertebra.runs.jobs import Job, JobResult, folders_of, read_result
+from vertebra.runs.sweep import run_jobs
 
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a sweep: its folder below the sweep's, and the overrides that not all runs share."""
-
-    folder: Path
-    changes: str
+FINISHED, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def sweep(overrides: Sequence[str], host: Host) -> int:
-    """Check every run of the sweep, launch them, show the scores; return 0, or 2 where a run failed.
-
-    The runs of Hydra's basic sweeper are known, and checked, before the first one starts. Another sweeper
-    (`hydra/sweeper=…`) chooses its runs as it goes, and each is checked when its turn comes.
-    """
-    overrides = [mergeable(override) for override in overrides]
-    basic = not any(override.startswith("hydra/sweeper=") for override in overrides)
+    """Check every job, do those that are not done, show the table; return 0, or 1 where a job has not finished."""
     with hydra_session(host) as hydra:
-        jobs = check(hydra, expand(hydra, overrides), host) if basic else []
+        settings, own = apart(overrides)
+        composed = compose(hydra, own)
+        folder, launch = folder_of(composed.hydra.sweep, "dir"), chosen_launcher(hydra, own, composed)
+        jobs = check(hydra, [mergeable(override) for override in settings], host)
+        print(f"Sweep folder: {folder}", flush=True)
         try:
-            composed = hydra.compose_config(PRIMARY, list(overrides), RunMode.MULTIRUN, with_log_configuration=False)
-            folder = folder_of(composed.hydra.sweep, "dir")
-            print(f"Sweep folder: {folder}", flush=True)
-            place = f"hydra.sweep.dir={in_quotes(str(folder))}"
-            hydra.multirun(PRIMARY, run_job, [*overrides, place, "hydra.mode=MULTIRUN"])
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(one_line(error)) from error
-        except VertebraError:  # its run has said why, and the others went on
-            failed = True
-        else:
-            failed = False
-    print_results(folder, jobs, host)
-    return 2 if failed else 0
+            results = run_jobs(jobs, folder, host, launch=launch)
+        except (KeyboardInterrupt, StoppedError):
+            runs = folders_of(jobs, folder, host)
+            show([read_result(job, run) for job, run in zip(jobs, runs, strict=True)], folder, host)
+            print("\nStopped. The same command goes on from here.", flush=True)
+            return INTERRUPTED
+    show(results, folder, host)
+    return FINISHED if all(one.status == "finished" for one in results) else FAILED
+
+
+def show(results: Sequence[JobResult], folder: Path, host: Host) -> None:
+    """Print the table, and write it."""
+    print_sweep(results, Scale.of(host))
+    write_sweep(folder, results)
+    print(f"\nTable: {folder / 'sweep.csv'}", flush=True)
+
+
+def apart(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the overrides of the jobs, and those of Hydra's own settings."""
+    own = [override for override in overrides if override.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    for override in own:
+        if override.startswith("hydra/sweeper="):
+            raise ConfigError(f"{override}: a sweep makes every combination. `vertebra search` chooses as it goes.")
+        if override.startswith("hydra.sweep.subdir="):
+            raise ConfigError(f"{override}: the folders of a sweep's jobs are named by what decides their results.")
+    return [override for override in overrides if override not in own], own
 
 
 def mergeable(override: str) -> str:
-    """Return an override whose value is a mapping so that Hydra merges it: it takes new keys into none by itself."""
+    """Return an override so that Hydra merges new keys: a mapping's, and the settings that an adapter has by itself."""
     key, _, value = override.partition("=")
-    return f"++{override.lstrip('+')}" if value.startswith("{") and not key.startswith("~") else override
+    new = value.startswith("{") or key.lstrip("+").startswith("adapter.")
+    return f"++{override.lstrip('+')}" if new and not key.startswith("~") else override
 
 
-def expand(hydra: Any, overrides: Sequence[str]) -> list[list[str]]:
-    """Return the overrides of each run: every combination of the values that commas part."""
+def expand(hydra: Any, overrides: Sequence[str], host: Host) -> tuple[list[Override], list[list[str]]]:
+    """Return the overrides, and those of each job: every combination of the values that commas part."""
+    every, errors = parsed(hydra, overrides), []
+    options = find_options(host)
+    for text, one in zip(overrides, every, strict=True):
+        if one.is_sweep_override() and not one.is_discrete_sweep():
+            errors.append(
+                f"{text}: a sweep makes every combination of values. `vertebra search` tries some of a range."
+            )
+        elif one.is_sweep_override() and not list(one.sweep_string_iterator()):
+            known = ", ".join(sorted(options.get(one.key_or_group, ())))
+            errors.append(f"{text}: it stands for no value.{f' Known: {known}.' if known else ''}")
+    if errors:
+        raise ConfigError("\n".join(errors))
+    try:
+        (jobs,) = BasicSweeper.split_arguments(every, max_batch_size=None)
+    except HydraException as error:
+        raise ConfigError(one_line(error)) from None
+    return every, jobs
+
+
+def parsed(hydra: Any, overrides: Sequence[str]) -> list[Override]:
+    """Return the overrides as Hydra reads them; one `ConfigError` for all that it cannot read."""
     parser = OverridesParser.create(config_loader=hydra.config_loader)
-    parsed, errors = [], []
+    read: list[Override] = []
+    errors = []
     for text in overrides:
         try:
-            parsed += parser.parse_overrides([text])
+            read += parser.parse_overrides([text])
         except HydraException:
             errors.append(unreadable(text))
     if errors:
         raise ConfigError("\n".join(errors))
-    try:
-        (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    except HydraException as error:
-        raise ConfigError(one_line(error)) from None
-    return jobs
+    return read
 
 
-def check(hydra: Any, jobs: Sequence[Sequence[str]], host: Host) -> list[Job]:
-    """Compose and check every run; one `ConfigError` lists all that is wrong, and in which runs."""
-    shared = set.intersection(*map(set, jobs))
+def check(hydra: Any, overrides: Sequence[str], host: Host) -> list[Job]:
+    """Compose and check every job; one `ConfigError` lists all that is wrong, and in which jobs."""
+    every, combinations = expand(hydra, overrides, host)
+    swept = {one.get_key_element() for one in every if one.is_sweep_override()}
     checked: list[Job] = []
     wrong: dict[str, list[str]] = {}
-    for number, overrides in enumerate(jobs):
-        changes = " ".join(override for override in overrides if override not in shared)
+    for own in combinations:
+        axes = dict(map(axis, (override for override in own if override.partition("=")[0] in swept)))
         try:
-            composition = compose_in(hydra, overrides, host, partial(_subfolder, number=number))
-            checked.append(Job(composition.folder, changes))
+            checked.append(Job(compose_in(hydra, own, host, folder=lambda _: Path()).config, axes))
         except ConfigError as error:
             for line in str(error).splitlines():
-                wrong.setdefault(line, []).append(changes)
+                wrong.setdefault(line, []).append(" ".join(f"{name}={value}" for name, value in axes.items()))
     if wrong:
         raise ConfigError(
             "\n".join(
-                line if len(runs) == len(jobs) else f"{line} (in {len(runs)} of {len(jobs)} runs, as {runs[0]})"
+                line
+                if len(runs) == len(combinations)
+                else f"{line} (in {len(runs)} of {len(combinations)} jobs, as {runs[0]})"
                 for line, runs in wrong.items()
             )
         )
     return checked
 
 
-def run_job(composed: DictConfig) -> float | None:
-    """Do one run of a sweep; return the validation score that picks its best checkpoint, for sweepers that ask for it.
-
-    It stands by itself, so that a launcher may run it in a process of its own.
-    """
-    node = HydraConfig.get()
-    folder = Path(node.runtime.output_dir)
-    changes = [override for override in node.overrides.task if not override.startswith("hydra.")]
-    print(f"\nRun {node.job.num}: {' '.join(changes)}\nRun folder: {folder}", flush=True)
-    host = create_host()
-    try:
-        config = resolve(document_of(composed), host)
-        from vertebra.runs.execute import train
-
-        scores = train(config, folder, host).metrics
-    except StoppedError as error:
-        print(f"vertebra: run {node.job.num}: {error}", file=sys.stderr, flush=True)
-        raise KeyboardInterrupt from None  # whoever stops a run of a sweep stops the sweep
-    except VertebraError as error:
-        print(f"vertebra: run {node.job.num} failed: {error}", file=sys.stderr, flush=True)
-        raise
-    valid = scores.get("valid") or {}
-    # The loss, which may be what chooses checkpoints, is no score.
-    return valid.get(config.trainer.metric or "", next(iter(valid.values()), None))
-
-
-def print_results(folder: Path, jobs: Sequence[Job], host: Host) -> None:
-    """Print a line for each run: its changes, how it ended, and its first score on each split."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("run", "changes", "status", "score", "valid", "test", box=None, pad_edge=False)
-    for job in jobs:
-        table.add_row(str(job.folder), job.changes, *_outcome(folder / job.folder, host))
-    if jobs:
-        print()
-        Console(highlight=False).print(table)
-
-
-def _outcome(folder: Path, host: Host) -> tuple[str, str, str, str]:
-    """Return how a run ended, the name of its first score, and that score on validation and test."""
-    from vertebra.report.scale import Scale
-    from vertebra.runs.folder import RunFolder
-
-    run = RunFolder(folder)
-    try:
-        status = str(run.read_state()["status"])
-        scores = run.read_json("metrics.json") if status == "finished" else {}
-    except RunError:
-        return "not started", "", "", ""
-    scale = Scale.of(host)
-    name = next((name for split in scores.values() for name in split), "")
-    valid, test = (
-        scale.score(name, scores[split][name]) if name in scores.get(split, {}) else "" for split in ("valid", "test")
-    )
-    return status, name, valid, test
-
-
-def _subfolder(node: DictConfig, number: int) -> Path:
-    """Return a run's folder below the sweep's, as Hydra's launchers will name it."""
-    with read_write(node):
-        node.job.num = number
-        node.job.id = str(number)
-    return Path(str(node.sweep.subdir))
+def axis(override: str) -> tuple[str, Any]:
+    """Return the name and the value of one job's override: a number where it is one, else a text."""
+    parsed = OverridesParser.create().parse_override(override)
+    value = parsed.value()
+    plain = value if isinstance(value, bool | int | float) else override.partition("=")[2].strip("'\"")
+    return parsed.key_or_group, plain

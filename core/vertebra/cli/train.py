@@ -26,7 +26,8 @@ settings: every field of a group, as in trainer.learning_rate=3e-5, and seed. `-
   data.encoding="'null'".
 
 flags, anywhere on the line:
-  --multirun, -m        one run for each combination of comma-separated values; hydra.sweep.dir=DIR sets their folder
+  --multirun, -m        one run for each combination of comma-separated values, below runs/sweep or hydra.sweep.dir=DIR;
+                        the same command goes on where it was stopped; hydra/launcher=joblib runs several at once
   --cfg, -c job         print the configuration and stop (also: hydra, all); --package trainer prints a part of it,
                         --resolve fills in what refers to other settings
   --info, -i [searchpath, defaults, defaults-tree, config, plugins]
@@ -107,11 +108,12 @@ def show(arguments: Arguments, host: Host) -> None:
 
 def help_text(host: Host) -> str:
     """Return the text of `vertebra train --help`."""
-    from vertebra.config.options import find_options
+    from vertebra.config.options import SUITE, find_options
 
     tasks = host.names("task")
     groups: dict[str, Any] = {"task": tasks, **find_options(host)}
     width = max(len(group) for group in groups)
     wrap = TextWrapper(120, subsequent_indent=" " * (width + 4), break_long_words=False, break_on_hyphens=False)
+    groups.pop(SUITE, None)
     lines = [f"  {group:{width}}  {', '.join(sorted(options))}" for group, options in groups.items() if options]
     return HELP.format(groups="\n".join(map(wrap.fill, lines)), task=tasks[0] if tasks else "TASK")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vertebra.config.defaults import GROUPS, plain
-from vertebra.config.resolve import read_task
+from vertebra.config.resolve import read_adapter, read_task
 from vertebra.config.schema import DataConfig, RunConfig, TaskChoice
 from vertebra.config.validate import read, read_field, unknown_keys
 from vertebra.errors import ConfigError
@@ -30,10 +30,11 @@ def from_document(document: Mapping[str, Any], host: Host) -> RunConfig:
     if not isinstance(choices, list) or not all(isinstance(values, Mapping) for values in choices):
         raise ConfigError("tasks must be a list of tasks, each with name, config and data.")
     tasks = tuple(_read_task(values, host, errors) for values in choices)
-    shared = {group: owner for group, owner in GROUPS.items() if group != "data"}
+    shared = {group: owner for group, owner in GROUPS.items() if group not in ("data", "adapter")}
     parts: dict[str, Any] = {
         group: read(owner, document.get(group, {}), group, errors) for group, owner in shared.items()
     }
+    parts["adapter"] = read_adapter(document.get("adapter", {}), host, errors)
     seed = read_field(RunConfig, "seed", document.get("seed", RunConfig.seed), errors)
     if errors:
         raise ConfigError("\n".join(errors))

@@ -40,6 +40,8 @@ class Option:
 
 Options = dict[str, dict[str, Option]]
 """Option files by group and name."""
+SUITE = "suite"
+"""The group of benchmarks: no part of a run."""
 
 
 def find_options(host: Host) -> Options:

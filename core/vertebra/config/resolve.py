@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from vertebra.config.adapters import FROZEN
+from vertebra.config.compatibility import combination_of, refusals, settled_packing
 from vertebra.config.defaults import GROUPS
 from vertebra.config.paths import check_encoding, check_path, expand
 from vertebra.config.schema import AdapterConfig, BackboneConfig, DataConfig, RunConfig, TaskChoice
@@ -21,6 +23,7 @@ REGISTERED = {
     "trainer.optimizer": "optimizer",
     "trainer.schedule": "schedule",
     "trainer.behaviours": "behaviour",
+    "trainer.more_metrics": "metric",
 }
 """The settings that name something registered, and its kind."""
 
@@ -34,7 +37,9 @@ def resolve(document: Mapping[str, Any], host: Host, errors: Sequence[str] = ())
     errors = [*errors, *unknown_keys("", document, ["task", *GROUPS, "seed"])]
     name, settings = read_task(document.get("task"), host, errors)
     parts: dict[str, Any] = {
-        group: read(owner, document.get(group, {}), group, errors) for group, owner in GROUPS.items()
+        group: read(owner, document.get(group, {}), group, errors)
+        for group, owner in GROUPS.items()
+        if group != "adapter"
     }
     seed = read_field(RunConfig, "seed", document.get("seed", RunConfig.seed), errors)
     errors += _wrong_names(document, host)
@@ -42,10 +47,17 @@ def resolve(document: Mapping[str, Any], host: Host, errors: Sequence[str] = ())
     chosen = name in host.names("task") and not any(line.startswith("data=") for line in errors)
     errors += _wrong_data(parts["data"], host, chosen)
     errors += _wrong_backbone(parts["backbone"])
+    parts["adapter"] = read_adapter(document.get("adapter", {}), host, errors)
     errors += _wrong_adapter(parts["adapter"], parts["backbone"])
     if errors:
         raise ConfigError("\n".join(errors))
     data, backbone = _with_home(parts.pop("data")), _with_home(parts.pop("backbone"))
+    parts["adapter"], backbone = _agreed(parts["adapter"], backbone)
+    adapter = parts["adapter"].name
+    errors += [one.line for one in refusals(combination_of(name, adapter, backbone, host), host)]
+    if errors:
+        raise ConfigError("\n".join(errors))
+    backbone = settled_packing(backbone, adapter, host)
     return RunConfig(tasks=(TaskChoice(name, settings, data),), backbone=backbone, seed=seed, **parts)
 
 
@@ -65,6 +77,19 @@ def read_task(values: Any, host: Host, errors: list[str]) -> tuple[str, Any]:
         errors += unknown_keys("task", values, [])
         return name, None
     return name, read(owner, values, "task", errors)
+
+
+def read_adapter(values: Any, host: Host, errors: list[str]) -> AdapterConfig | None:
+    """Return an adapter's name and settings, as an instance of its own config dataclass."""
+    name = values.get("name", AdapterConfig.name) if isinstance(values, Mapping) else None
+    owner: type | None = None
+    if isinstance(name, str) and name in host.names("adapter"):
+        try:
+            owner = host.get("adapter", name).load_config()
+        except PluginError as error:
+            errors.append(f"adapter={name}: {error}")
+            return None
+    return read(owner or AdapterConfig, values, "adapter", errors)
 
 
 def _with_home(part: Any) -> Any:
@@ -120,5 +145,14 @@ def _wrong_backbone(backbone: BackboneConfig | None) -> Iterator[str]:
 
 
 def _wrong_adapter(adapter: AdapterConfig | None, backbone: BackboneConfig | None) -> Iterator[str]:
-    if adapter is not None and backbone is not None and backbone.freeze and adapter.name != AdapterConfig.name:
+    if adapter is None or backbone is None:
+        return
+    if backbone.freeze and adapter.name not in (AdapterConfig.name, FROZEN):
         yield f"adapter={adapter.name} trains parts of the backbone, and backbone.freeze=true none of it: choose one."
+
+
+def _agreed(adapter: AdapterConfig, backbone: BackboneConfig) -> tuple[AdapterConfig, BackboneConfig]:
+    """Return both with what one of them says of a frozen backbone: `adapter=frozen` and `backbone.freeze=true` are one."""
+    if backbone.freeze or adapter.name == FROZEN:
+        return AdapterConfig(FROZEN), replace(backbone, freeze=True)
+    return adapter, backbone

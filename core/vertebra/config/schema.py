@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt
 Auto = Literal["auto"]
 Positive = Annotated[int, Gt(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
+Share = Annotated[float, Ge(0), Le(1)]
 
 
 class Strict:
@@ -75,8 +76,11 @@ class BackboneConfig(Strict):
     """Which revision of a Hub model."""
     init: Literal["auto", "pretrained", "random"] = "auto"
     """auto: the weights where the backbone has them, else random."""
-    attention: Literal["auto", "causal", "bidirectional"] = "auto"
-    """auto: what the task prefers for random weights, causal for pretrained ones."""
+    attention: Literal["auto", "causal", "bidirectional"] | Share | tuple[Literal["causal", "bidirectional"], ...] = (
+        "auto"
+    )
+    """auto: what the task prefers for random weights, causal for pretrained ones. A number is the share of the layers, the
+    upper ones, that look both ways; a list says it of each layer."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """The type the weights are held in; auto: float32."""
     packing: Literal["auto", "packed", "padded"] = "auto"
@@ -156,6 +160,8 @@ class TrainerConfig(Strict):
     """Stop after this many evaluations without a better score."""
     metric: str | None = None
     """The validation score that picks the best checkpoint, or `loss`; by default the task's first metric."""
+    more_metrics: tuple[str, ...] = ()
+    """Registered metrics that are computed besides the task's own, such as those of a plugin."""
     keep_checkpoints: Positive = 2
     """How many of the latest checkpoints stay on disk, beside the best one."""
     log_every: Positive = 10
@@ -173,9 +179,11 @@ class TaskChoice(Strict):
     """One task of a run: its registered name, its own settings and its data."""
 
     name: str
+    """The name that the task is registered under."""
     config: Any = None
     """An instance of the task's config dataclass."""
     data: DataConfig = field(default_factory=DataConfig)
+    """Where its rows come from."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +191,14 @@ class RunConfig(Strict):
     """Everything that a run is made from."""
 
     tasks: tuple[TaskChoice, ...]
+    """What is learnt, and from which data."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    """Which model reads the text."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    """What part of it is trained."""
     gpu: GPUConfig = field(default_factory=GPUConfig)
+    """On what, and how much at once."""
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    """How it learns."""
     seed: Annotated[int, Ge(0), Lt(2**63)] = 1
+    """Sets random weights, the order of examples and dropout."""

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_MANIFEST = "manifest.json"
-_ASIDE = ".writing-"
+MANIFEST = "manifest.json"
+ASIDE = ".writing-"
 _DAY = 24 * 3600.0
 
 
@@ -40,7 +40,7 @@ class Entries:
         Raises `FileNotFoundError` where there is none, and whatever reading it raises for one that cannot be used.
         """
         folder = self.root / key
-        manifest = json.loads((folder / _MANIFEST).read_bytes())
+        manifest = json.loads((folder / MANIFEST).read_bytes())
         if manifest["format"] != self.version:
             raise ValueError(f"format {manifest['format']}")
         if manifest["key"] != key:
@@ -54,12 +54,12 @@ class Entries:
         """Make an entry of the files that `fill` writes into a folder; `OSError` where the disk does not take them."""
         self.root.mkdir(parents=True, exist_ok=True)
         self._sweep()
-        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=self.root))
+        aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=self.root))
         try:
             fill(aside)
             checksums = {name: _checksum(aside / name) for name in self.files}
             manifest = {"format": self.version, "key": key, "checksums": checksums}
-            (aside / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+            (aside / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
             for file in aside.iterdir():
                 _sync(file)
             _sync_folder(aside)
@@ -71,7 +71,7 @@ class Entries:
         """Move a whole entry to its place. One that is there holds the same, and stays; a broken one goes."""
         place = self.root / key
         if place.exists() and not self._is_whole(key):
-            broken = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=self.root))
+            broken = Path(tempfile.mkdtemp(prefix=ASIDE, dir=self.root))
             try:
                 place.rename(broken / key)
             except FileNotFoundError:
@@ -94,7 +94,7 @@ class Entries:
 
     def _sweep(self) -> None:
         """Remove what writers that were killed left behind."""
-        for left in self.root.glob(f"{_ASIDE}*"):
+        for left in self.root.glob(f"{ASIDE}*"):
             try:
                 last_written = max(path.stat().st_mtime for path in (left, *left.iterdir()))
                 if time.time() - last_written > _DAY:

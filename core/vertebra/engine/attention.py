@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 
+from vertebra.engine.attention_blocks import LENGTHS, attend_in_blocks
 from vertebra.engine.attention_varlen import attend_varlen
 from vertebra.engine.dropout import keep_mask
 from vertebra.engine.generation.stream import CachedStream
@@ -147,6 +148,7 @@ class _Attention(torch.autograd.Function):
         places = [place for gradient in gradients for place in gradient.unbind(1)]
         for group, (leaves, out_nHLd) in zip(ctx.groups.members, ctx.graphs, strict=True):
             (part_nHLd,) = _take(spread_RHd.unsqueeze(1), group)
+            part_nHLd = part_nHLd.to(out_nHLd.dtype)
             for place, part in zip(places, torch.autograd.grad(out_nHLd, leaves, part_nHLd), strict=True):
                 _put(place, group, part)
         ctx.graphs = None
@@ -157,9 +159,10 @@ def _take(stream_RCHd: Tensor, group: Group) -> tuple[Tensor, ...]:
     """Return a group's rectangle of each of the C parts, as (n, H, L, d), laid out as the stream is.
 
     bf16 attention kernels for the CPU are several times slower on short sequences than fp32 ones. They read heads where
-    they lie; to lay them out anew costs half as much as the attention itself.
+    they lie; to lay them out anew costs half as much as the attention itself. Long sequences have a way of their own.
     """
-    dtype = torch.float32 if stream_RCHd.device.type == "cpu" else stream_RCHd.dtype
+    short_on_cpu = stream_RCHd.device.type == "cpu" and group.longest not in LENGTHS
+    dtype = torch.float32 if short_on_cpu else stream_RCHd.dtype
     part_nLCHd = stream_RCHd[group.places].view(group.count, group.longest, *stream_RCHd.shape[1:])
     return part_nLCHd.to(dtype).permute(2, 0, 3, 1, 4).unbind(0)
 
@@ -173,7 +176,12 @@ def _put(place_RHd: Tensor, group: Group, part_nHLd: Tensor) -> None:
 def _attend_group(heads: Sequence[Tensor], group: Group, packed: PackedBatch, options: Options) -> Tensor:
     query_nHLd, key_nGLd, value_nGLd = heads
     causal, mask = _what_is_seen(group, packed, options, query_nHLd.device)
-    if options.dropout and query_nHLd.device.type == "cpu":
+    on_cpu = query_nHLd.device.type == "cpu"
+    if on_cpu and any(one.dtype == torch.bfloat16 for one in heads):
+        if mask is None and not options.dropout and query_nHLd.shape == key_nGLd.shape:
+            return attend_in_blocks(query_nHLd, key_nGLd, value_nGLd, causal, options.scale)
+        query_nHLd, key_nGLd, value_nGLd = (one.float() for one in heads)
+    if on_cpu and options.dropout:
         return _attend_with_dropout(query_nHLd, key_nGLd, value_nGLd, causal, mask, options)
     return F.scaled_dot_product_attention(
         query_nHLd,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,11 @@ from vertebra.engine.blocks.kernels import Kernels, PlainKernels, PrepackedKerne
 from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.packing import PackedBatch, rounded
 from vertebra.engine.prepacked import can_prepack
+from vertebra.errors import BackboneError
+
+if TYPE_CHECKING:
+    from vertebra.engine.adapters.adapter import Adapter
+    from vertebra.engine.adapters.by_peft import Prefix
 
 
 def rounded_to(n_rows: int) -> int:
@@ -29,7 +34,9 @@ def rounded_to(n_rows: int) -> int:
     return 16 if n_rows < 1024 else 64
 
 
-Attention = Literal["causal", "bidirectional"]
+Direction = Literal["causal", "bidirectional"]
+Attention = Direction | float | tuple[Direction, ...]
+"""Of all layers; a number is the share of them, the upper ones, that look both ways; or of each layer, the lowest first."""
 Packing = Literal["packed", "padded"]
 Layers = Literal["written out", "transformers"]
 
@@ -49,6 +56,8 @@ class BackboneInfo:
     fingerprint: str
     """A hash of configuration, tokenizer and, where they are pretrained, weights."""
     notes: tuple[str, ...]
+    version: str | None = None
+    """Of a backbone that comes with a package."""
 
 
 class Backbone(nn.Module):
@@ -71,6 +80,10 @@ class Backbone(nn.Module):
         self.tokenizer = tokenizer
         self.info = info
         self.own_attention = own_attention
+        self.adapter: Adapter | None = None
+        self.prefix: Prefix | None = None
+        self.state: nn.Module | None = None
+        """Buffers of the adapter that are part of a checkpoint."""
         self._kernels: Kernels | None = None
         # No child of this module: its inside is one already, and its output matrix is part of the head that uses it.
         self._language_model = (language_model,)
@@ -99,7 +112,7 @@ class Backbone(nn.Module):
     def forward(self, batch: PackedBatch) -> Tensor:
         """Return the hidden states (P, D) of the last layer at the batch's positions."""
         if self.info.packing == "padded":
-            return run_padded(self.model, batch, self.info.attention)[batch.positions_P]
+            return run_padded(self.model, batch, self.info.attention, self.prefix)[batch.positions_P]
         if self.info.layers == "written out" and batch.input_ids_T.device.type == "cpu":
             hidden_PD = run_written_out(self.model, batch, self.info.attention, self._kernels, batch.positions_P)
             if hidden_PD is not None:
@@ -119,6 +132,22 @@ class Backbone(nn.Module):
             self._kernels = None
 
 
+def causal_layers(attention: Attention, model: PreTrainedModel) -> tuple[bool, ...]:
+    """Return for each layer, the lowest first, whether its tokens see only those before them.
+
+    Raises `BackboneError` for a list that does not have as many entries as the model has layers.
+    """
+    layers = int(model.config.num_hidden_layers)
+    if isinstance(attention, str):
+        return (attention == "causal",) * layers
+    if isinstance(attention, tuple):
+        if len(attention) != layers:
+            raise BackboneError(f"backbone.attention lists {len(attention)} layers; the model has {layers}.")
+        return tuple(one == "causal" for one in attention)
+    causal = layers - round(attention * layers)
+    return (True,) * causal + (False,) * (layers - causal)
+
+
 def run_written_out(
     model: PreTrainedModel,
     batch: PackedBatch,
@@ -134,7 +163,7 @@ def run_written_out(
     if forward is None:
         return None
     kernels = kernels or PlainKernels(_dtype(model))
-    causal = (attention == "causal",) * model.config.num_hidden_layers
+    causal = causal_layers(attention, model)
     if positions_P is None:
         positions_P = torch.arange(batch.n_tokens)
     n_positions = len(positions_P)
@@ -157,20 +186,29 @@ def run_packed(model: PreTrainedModel, batch: PackedBatch, attention: Attention)
         position_ids=batch.position_ids_T.unsqueeze(0),
         use_cache=False,
         packed=batch,
-        causal=attention == "causal",
+        causal=causal_layers(attention, model),
     ).last_hidden_state
     return hidden_1TD.squeeze(0)
 
 
-def run_padded(model: PreTrainedModel, batch: PackedBatch, attention: Attention) -> Tensor:
-    """Run one row for each sequence, padded on the right, and take the padding out again: (T, D)."""
+def run_padded(
+    model: PreTrainedModel, batch: PackedBatch, attention: Attention, prefix: Prefix | None = None
+) -> Tensor:
+    """Run one row for each sequence, padded on the right, and take the padding out again: (T, D).
+
+    Every sequence attends to the keys and values of `prefix`, too.
+    """
     longest = max(batch.lengths)
     real_NL = torch.arange(longest) < torch.tensor(batch.lengths)[:, None]
     real_NL = real_NL.to(batch.input_ids_T.device)
     ids_NL = torch.zeros_like(real_NL, dtype=torch.long)
     ids_NL[real_NL] = batch.input_ids_T
-    kwargs = {} if attention == "causal" else {"is_causal": False}
-    hidden_NLD: Tensor = model(
-        input_ids=ids_NL, attention_mask=real_NL.long(), use_cache=False, **kwargs
-    ).last_hidden_state
+    causal = set(causal_layers(attention, model))
+    assert len(causal) == 1, "transformers' own attention is the same in all layers"
+    kwargs: dict[str, Any] = {} if causal == {True} else {"is_causal": False}
+    seen_NL = real_NL.long()
+    if prefix is not None:
+        kwargs["past_key_values"] = prefix(len(ids_NL))
+        seen_NL = torch.cat([seen_NL.new_ones(len(ids_NL), prefix.tokens), seen_NL], dim=1)
+    hidden_NLD: Tensor = model(input_ids=ids_NL, attention_mask=seen_NL, use_cache=False, **kwargs).last_hidden_state
     return hidden_NLD[real_NL]

@@ -92,7 +92,7 @@ def set_up(config: GPUConfig) -> Devices:
     threads = threads_of(config, started)
     torch.set_num_threads(threads)
     keep_large_buffers()
-    precision = config.precision if config.precision != "auto" else "bf16" if _native_bf16(on_gpu) else "fp32"
+    precision = config.precision if config.precision != "auto" else "bf16" if native_bf16(on_gpu) else "fp32"
     budget = config.token_budget if config.token_budget != "auto" else 32768 if on_gpu else 4096
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -136,7 +136,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _native_bf16(on_gpu: bool) -> bool:
+def native_bf16(on_gpu: bool) -> bool:
     """Whether the hardware multiplies bf16 matrices itself; emulated, they are slower than fp32 ones."""
     if on_gpu:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -11,20 +11,38 @@ class RunStart:
     """A run is about to make its first step."""
 
     folder: Path
+    """The folder of the run."""
     key: str
+    """The hash of what decides the result."""
     tasks: tuple[str, ...]
+    """The names of the tasks."""
     backbone: str
+    """The name of the backbone."""
     parameters: int
+    """The backbone's parameters."""
     examples: dict[str, int]
     """Rows of each split."""
     total_steps: int
+    """Steps that the run makes unless it stops early."""
     first_step: int
+    """The steps that are made already: 0, or more in a run that is resumed."""
     notes: tuple[str, ...]
     """What a reader of the results must know, such as `random weights`."""
     device: str = ""
     """What is computed on, and how."""
     settings: str = ""
     """What the trainer's settings came to, `auto` resolved."""
+    adapter: str = "none"
+    """The adapter's name."""
+    trained: int = 0
+    """Those of the backbone's parameters that are trained."""
+    head: int = 0
+    """Parameters of the heads, beside the backbone's."""
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Of backbone and head together."""
+        return self.trained + self.head
 
 
 @dataclass(frozen=True)
@@ -34,11 +52,17 @@ class StepEnd:
     step: int
     """Steps made so far, this one included."""
     epoch: float
+    """Epochs made so far."""
     loss: float
+    """The mean loss over the step's targets."""
     learning_rate: float
+    """The rate of the first group of parameters in this step."""
     gradient_norm: float
+    """The norm of all gradients before they are clipped."""
     tokens: int
+    """Tokens that were read in this step."""
     seconds: float
+    """How long the step took."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +70,17 @@ class EvaluationEnd:
     """A split was evaluated."""
 
     step: int
+    """Steps made so far."""
     epoch: float
+    """Epochs made so far."""
     split: str
+    """valid or test."""
     scores: dict[str, float]
+    """Each metric's score, as a fraction."""
     loss: float
+    """The mean loss over the split's targets."""
     seconds: float
+    """How long the evaluation took."""
     best: bool
     """Whether this is the best validation score so far."""
 
@@ -60,5 +90,8 @@ class RunEnd:
     """A run succeeded."""
 
     folder: Path
+    """The folder of the run."""
     metrics: dict[str, dict[str, float]]
+    """The scores of each split, as fractions."""
     seconds: float
+    """How long the run took."""

@@ -48,7 +48,9 @@ class TrainedHead:
     """A head after its last step."""
 
     settings: HeadSettings
+    """What it was trained with."""
     head: nn.Module
+    """The head, trained: hidden states (P, D) to outputs."""
     losses: list[float]
     """The loss of each step; not finite where the head diverged, which leaves the others alone."""
 

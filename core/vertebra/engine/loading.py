@@ -26,7 +26,7 @@ from transformers.utils import logging
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.data.files import listed
-from vertebra.engine.backbone import Attention, Backbone, BackboneInfo
+from vertebra.engine.backbone import Attention, Backbone, BackboneInfo, causal_layers
 from vertebra.engine.probes import (
     choose_layers,
     choose_packing,
@@ -67,13 +67,14 @@ def load_backbone(
 ) -> Backbone:
     """Load a backbone as configured; `prefer` is the attention for random weights where the configuration says auto.
 
-    Random weights are a function of `seed`. `language_model` asks for the language-model head, too. Raises `BackboneError`
+    Random weights are a function of `seed`. `language_model` asks for the language-model head, too; with `prefer` causal that
+    is refused to a bidirectional backbone, which would see what it is to write. Raises `BackboneError`
     when the model cannot be loaded, or cannot attend or write as asked.
     """
-    if language_model:
+    if language_model and prefer == "causal":
         refuse_bidirectional(config)
     source = find_source(config, host)
-    init = _initialisation(config, source)
+    init = initialisation(config, host)
     tokenizer = load_tokenizer(config, host)
     model_config = load_model_config(config, source)
     dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
@@ -95,10 +96,10 @@ def load_backbone(
     )
     own_attention = model.config._attn_implementation
     packing, notes = choose_packing(model, config, attention)
-    if attention == "bidirectional":
-        require_bidirectional(model, packing, config.name)
-    else:
+    if all(causal_layers(attention, model)):
         require_causal(model, packing, config.name)
+    else:
+        require_bidirectional(model, packing, config.name, attention)
     layers, note = choose_layers(model, packing, attention)
     if config.gradient_checkpointing:
         checkpoint_activations(model)
@@ -115,15 +116,18 @@ def load_backbone(
         context=context_length(config, model_config),
         fingerprint=_fingerprint(model_config, tokenizer, whole if init == "pretrained" else None),
         notes=notes,
+        version=source.version,
     )
     return Backbone(model, tokenizer, info, whole if language_model else None, own_attention)
 
 
 def refuse_bidirectional(config: BackboneConfig) -> None:
     """Raise `BackboneError` where the backbone is to write texts and yet to see what comes."""
-    if config.attention == "bidirectional":
+    attention = config.attention
+    if "bidirectional" in attention if isinstance(attention, str | tuple) else attention > 0:
         raise BackboneError(
-            "backbone.attention=bidirectional cannot write a text: its next token would have seen itself. Use causal or auto."
+            "backbone.attention=bidirectional cannot write a text, be it in some layers alone: its next token would have seen "
+            "itself. Use causal or auto."
         )
 
 
@@ -226,7 +230,9 @@ def context_length(config: BackboneConfig, model_config: PretrainedConfig) -> in
     return config.context or made_for
 
 
-def _initialisation(config: BackboneConfig, source: BackboneSource) -> Literal["pretrained", "random"]:
+def initialisation(config: BackboneConfig, host: Host) -> Literal["pretrained", "random"]:
+    """Return which weights a backbone starts from; `BackboneError` where those that are wanted are not there."""
+    source = find_source(config, host)
     if config.init == "pretrained" and not source.has_weights:
         raise BackboneError(
             f"Backbone '{config.name}' has no trained weights (no .safetensors in '{source.location}'). "

@@ -30,6 +30,23 @@ class TaskModel(nn.Module):
 
     @property
     def trained(self) -> nn.Module:
-        """What training changes: all of it, or the heads alone where the backbone is frozen."""
-        frozen = not any(parameter.requires_grad for parameter in self.backbone.parameters())
-        return self.heads if frozen else self
+        """What training changes: all of it, the heads alone where the backbone is frozen, or what an adapter chose."""
+        trained = [parameter.requires_grad for parameter in self.backbone.parameters()]
+        return self if all(trained) else Part(self) if any(trained) else self.heads
+
+
+class Part(nn.Module):
+    """What training changes of a model that is trained in part, over the same tensors: to be saved, and loaded into."""
+
+    def __init__(self, model: TaskModel) -> None:
+        super().__init__()
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                self.register_parameter(_flat(name), parameter)
+        for name, buffer in model.named_buffers():
+            if name.startswith(("heads.", "backbone.state.")):
+                self.register_buffer(_flat(name), buffer)
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", "/")

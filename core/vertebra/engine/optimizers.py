@@ -11,6 +11,7 @@ from torch import nn
 
 from vertebra.config.schema import TrainerConfig
 from vertebra.engine.adamw import AdamW
+from vertebra.engine.muon import Muon
 
 Groups = list[dict[str, Any]]
 
@@ -18,6 +19,11 @@ Groups = list[dict[str, Any]]
 def adamw(groups: Groups, config: TrainerConfig) -> torch.optim.Optimizer:
     """Return AdamW with decoupled weight decay (Loshchilov and Hutter, 2019), fused into one kernel."""
     return AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
+
+
+def muon(groups: Groups, config: TrainerConfig) -> torch.optim.Optimizer:
+    """Return Muon (Jordan and others, 2024) for the layers' matrices, AdamW for embeddings, heads, biases and norms."""
+    return Muon(groups, betas=(0.9, 0.95), eps=1e-8)
 
 
 def sgd(groups: Groups, config: TrainerConfig) -> torch.optim.Optimizer:
@@ -30,11 +36,12 @@ def parameter_groups(model: nn.Module, config: TrainerConfig, learning_rate: flo
 
     Heads learn at `head_learning_rate`. With `layer_decay` each layer of the backbone learns at that factor of the one
     above it, the embeddings below the lowest (Howard and Ruder, 2018). Weights of one dimension (biases, norms) are not
-    decayed, nor are embeddings: their rows would fade with the steps in which their token does not occur.
+    decayed, nor are embeddings: their rows would fade with the steps in which their token does not occur. `hidden` says
+    whether a group holds matrices inside layers, which some optimizers treat by themselves.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     depth = _depth(name for name, _ in named if name.startswith("backbone."))
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for name, parameter in named:
         if name.startswith("backbone."):
             rate = learning_rate * config.layer_decay ** (depth - _level(name, depth))
@@ -42,7 +49,9 @@ def parameter_groups(model: nn.Module, config: TrainerConfig, learning_rate: flo
             rate = config.head_learning_rate or learning_rate
         embedding = name.startswith("backbone.") and _level(name, depth) == 0
         decay = 0.0 if parameter.ndim < 2 or embedding else config.weight_decay
-        group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
+        hidden = name.startswith("backbone.") and _layer(name) is not None and parameter.ndim == 2
+        new = {"params": [], "lr": rate, "weight_decay": decay, "hidden": hidden}
+        group = groups.setdefault((rate, decay, hidden), new)
         group["params"].append(parameter)
     return list(groups.values())
 

@@ -22,6 +22,7 @@ class PackedBatch:
     """Sequences one behind the other, the longest first, so that those of equal length are neighbours."""
 
     input_ids_T: Tensor
+    """The tokens of all sequences, one behind the other."""
     position_ids_T: Tensor
     """The place of each token in its own sequence."""
     cu_seqlens: Tensor

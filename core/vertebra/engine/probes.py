@@ -9,7 +9,15 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.attention import PACKED, UnsupportedAttentionError
-from vertebra.engine.backbone import Attention, Layers, Packing, run_packed, run_padded, run_written_out
+from vertebra.engine.backbone import (
+    Attention,
+    Layers,
+    Packing,
+    causal_layers,
+    run_packed,
+    run_padded,
+    run_written_out,
+)
 from vertebra.engine.packing import pack
 from vertebra.errors import BackboneError
 from vertebra.tasks.features import Features
@@ -34,8 +42,9 @@ def choose_packing(
         require_known_layers(model.config)
         if not model._can_set_attn_implementation():
             raise UnsupportedAttentionError("its attention cannot be replaced")
-        model.set_attn_implementation(PACKED)
-        if _packed_equals_alone(model, plain, attention):
+        # Layers that look in different directions are tried apart: transformers' own attention has one for all of them.
+        directions = set(causal_layers(attention, model))
+        if all(_packed_equals_alone(model, plain, "causal" if one else "bidirectional") for one in directions):
             model.set_attn_implementation(PACKED)
             return "packed", ()
         reason = "its outputs differ when sequences are packed"
@@ -85,6 +94,7 @@ def choose_layers(model: PreTrainedModel, packing: Packing, attention: Attention
 def _packed_equals_alone(model: PreTrainedModel, plain: str, attention: Attention) -> bool:
     """Compare a packed stream with each of its sequences run alone by transformers' own attention."""
     features = [_probe(model, length) for length in (9, 5, 5, 1)]
+    model.set_attn_implementation(PACKED)
     hidden_TD = run_packed(model, pack(features, lambda _: None), attention)
     model.set_attn_implementation(plain)
     alone_TD = torch.cat([run_padded(model, pack([one], lambda _: None), attention) for one in features])
@@ -97,9 +107,16 @@ def _are_equal(found: Tensor, expected: Tensor) -> bool:
     return bool((found - expected).float().abs().max() <= tolerance * scale)
 
 
-def require_bidirectional(model: PreTrainedModel, packing: Packing, name: str) -> None:
-    """Raise `BackboneError` where bidirectional attention does not let a token see those behind it."""
-    if not _sees_ahead(model, packing, "bidirectional"):
+def require_bidirectional(
+    model: PreTrainedModel, packing: Packing, name: str, attention: Attention = "bidirectional"
+) -> None:
+    """Raise `BackboneError` where bidirectional attention, in some of the layers, does not let a token see those behind it."""
+    if packing == "padded" and len(set(causal_layers(attention, model))) > 1:
+        raise BackboneError(
+            f"Backbone '{name}' (family '{model.config.model_type}') runs padded, where all layers look in one direction. "
+            "Use backbone.attention=causal or bidirectional."
+        )
+    if not _sees_ahead(model, packing, attention):
         raise BackboneError(
             f"Backbone '{name}' (family '{model.config.model_type}') cannot attend in both directions. "
             "Use backbone.attention=causal."

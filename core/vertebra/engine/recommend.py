@@ -6,10 +6,14 @@ from dataclasses import replace
 
 from vertebra.config.schema import TrainerConfig
 from vertebra.engine.backbone import BackboneInfo
+from vertebra.host.manager import Host
+from vertebra.host.refs import AdapterRef
 
 
-def settle(config: TrainerConfig, backbone: BackboneInfo, *, frozen: bool = False) -> TrainerConfig:
-    """Return the configuration with each `auto` replaced by a number."""
+def settle(
+    config: TrainerConfig, backbone: BackboneInfo, *, frozen: bool = False, factor: float = 1.0
+) -> TrainerConfig:
+    """Return the configuration with each `auto` replaced by a number; an adapter's rate is `factor` times the backbone's."""
     if frozen:
         # A head alone bears far larger steps than a backbone, and over cached hidden states an epoch costs little.
         rate, epochs, warmup = 1e-2 if backbone.init == "random" else 1e-3, 10.0, 0.1
@@ -22,7 +26,14 @@ def settle(config: TrainerConfig, backbone: BackboneInfo, *, frozen: bool = Fals
         epochs, warmup = 3.0, 0.06
     return replace(
         config,
-        learning_rate=rate if config.learning_rate == "auto" else config.learning_rate,
+        learning_rate=rate * factor if config.learning_rate == "auto" else config.learning_rate,
         epochs=epochs if config.epochs == "auto" else config.epochs,
         warmup=warmup if config.warmup == "auto" else config.warmup,
     )
+
+
+def rate_factor(adapter: str, host: Host) -> float:
+    """Return what an adapter's rate is in terms of the whole backbone's, as its reference declares it."""
+    ref = host.get("adapter", adapter)
+    assert isinstance(ref, AdapterRef)
+    return ref.rate

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import torch
+
+
+def seed_everything(seed: int) -> None:
+    """Set every global generator, so that code which draws from one, a plugin's say, draws what it would in a new process."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def seed_draws(seed: int, device: torch.device) -> None:

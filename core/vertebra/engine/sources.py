@@ -21,12 +21,15 @@ class BackboneSource:
     revision: str | None = None
     has_weights: bool = True
     """Whether trained weights are there; without them `init=auto` means random."""
+    version: str | None = None
+    """Of a backbone that comes with a package, and may be another one in the next."""
 
 
 def nano(config: BackboneConfig) -> BackboneSource:
     """Return the backbone in the package: a small GPT-2 with its own tokenizer."""
     folder = Path(str(resources.files("vertebra") / "nano"))
-    return BackboneSource(str(folder), has_weights=(folder / "model.safetensors").exists())
+    version = json.loads((folder / "version.json").read_text(encoding="utf-8"))["version"]
+    return BackboneSource(str(folder), has_weights=(folder / "model.safetensors").exists(), version=version)
 
 
 def hf(config: BackboneConfig) -> BackboneSource:

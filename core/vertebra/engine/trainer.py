@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vertebra.config.schema import TrainerConfig
+from vertebra.engine.adapters.adapter import Adapter
 from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.devices import Devices
 from vertebra.engine.evaluate import Evaluation
@@ -88,6 +89,7 @@ class Trainer:
 
         `stop` is asked after each step; when it says so, the step is saved and `StoppedError` raised.
         """
+        self.adapter: Adapter | None = getattr(model.backbone, "adapter", None)
         self.model, self.task, self.examples, self.names = model, task, examples, names
         self.evaluate, self.config, self.devices, self.checkpoints = evaluate, config, devices, checkpoints
         self.notify, self.behaviours = host.notify, behaviours.hook
@@ -162,6 +164,8 @@ class Trainer:
         self.readout.read([loss, norm], partial(self._require_finite_gradient, step, features))
         self.behaviours.step_ending(model=self.model, optimizer=self.optimizer)
         self.optimizer.step()
+        if self.adapter is not None:
+            self.adapter.step_ended(step + 1, self.total_steps)
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
         rate, tokens = self.peak_rates[0] * factor, sum(map(len, features)) + self._completed
@@ -217,7 +221,10 @@ class Trainer:
             with accelerator.autocast():
                 outputs = self.model(batch, self.task.name)
             assert batch.targets is not None
-            return self.task.loss(outputs, batch.targets) * (batch.n_targets / n_targets)
+            loss = self.task.loss(outputs, batch.targets)
+            if self.adapter is not None and (penalty := self.adapter.penalty()) is not None:
+                loss = loss + penalty
+            return loss * (batch.n_targets / n_targets)
 
         loss = compute_loss()
         self.behaviours.backward_starting(model=self.model, batch=batch, loss=loss)

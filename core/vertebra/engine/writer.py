@@ -26,7 +26,7 @@ class Writer:
         device = devices.accelerator.device.type
         end = backbone.tokenizer.eos_token_id
         self._generator = Generator(
-            _as_loaded(backbone),
+            as_loaded(backbone),
             backbone.tokenizer,
             eos_ids=[] if end is None else [end],
             slots=SLOTS.get(device, 32),
@@ -46,7 +46,7 @@ class Writer:
         return [(one.text or "").strip() for one in completions]
 
 
-def _as_loaded(backbone: Backbone) -> PreTrainedModel:
+def as_loaded(backbone: Backbone) -> PreTrainedModel:
     """Return the language model over the same weights with an attention of its own, which packing has exchanged."""
     assert backbone.language_model is not None
     shared = {

@@ -17,14 +17,57 @@ def register_backbones() -> list[BackboneRef]:
 
 @hookimpl
 def register_adapters() -> list[AdapterRef]:
-    """Bring the adapter that trains the whole backbone."""
-    return [AdapterRef("none", "vertebra.engine.adapters:none", summary="train the whole backbone")]
+    """Bring the ways to train the backbone: whole, not at all, in part, or beside it."""
+    parts, peft = "vertebra.engine.adapters.parts", "vertebra.engine.adapters.by_peft"
+    config = "vertebra.config.adapters"
+    # The generator's layers have no place for a prefix.
+    without_texts = (
+        "corpus",
+        "custom",
+        "ranking",
+        "sequence-classification",
+        "span-extraction",
+        "token-classification",
+    )
+    return [
+        AdapterRef("none", f"{parts}:none", summary="train the whole backbone"),
+        AdapterRef("frozen", f"{parts}:frozen", summary="train the head alone"),
+        AdapterRef("layer_norm", f"{parts}:layer_norm", rate=10.0, summary="train the norms"),
+        AdapterRef("top_layers", f"{parts}:top_layers", f"{config}:TopLayersConfig", "train the uppermost layers"),
+        AdapterRef("lora", f"{peft}:lora", f"{config}:LoRAConfig", "add low-rank matrices", rate=10.0),
+        AdapterRef("dora", f"{peft}:lora", f"{config}:LoRAConfig", "low-rank directions, and lengths", rate=10.0),
+        AdapterRef("rslora", f"{peft}:lora", f"{config}:LoRAConfig", "lora for high ranks", rate=5.0),
+        AdapterRef(
+            "adalora",
+            "vertebra.engine.adapters.adalora:adalora",
+            f"{config}:AdaLoRAConfig",
+            "lora whose ranks go where they matter",
+            rate=10.0,
+        ),
+        AdapterRef("ia3", f"{peft}:ia3", rate=50.0, summary="scale keys, values and inner activations"),
+        AdapterRef(
+            "prefix",
+            f"{peft}:prefix",
+            f"{config}:PrefixConfig",
+            "learn keys and values before each text",
+            packed=False,
+            tasks=without_texts,
+            rate=50.0,
+        ),
+        AdapterRef(
+            "bottleneck",
+            "vertebra.engine.adapters.bottleneck:bottleneck",
+            f"{config}:BottleneckConfig",
+            "small layers behind the feed-forward parts",
+            rate=10.0,
+        ),
+    ]
 
 
 @hookimpl
 def register_optimizers() -> list[OptimizerRef]:
     """Bring the optimizers."""
-    return [OptimizerRef(name, f"vertebra.engine.optimizers:{name}") for name in ("adamw", "sgd")]
+    return [OptimizerRef(name, f"vertebra.engine.optimizers:{name}") for name in ("adamw", "muon", "sgd")]
 
 
 @hookimpl
@@ -62,15 +105,28 @@ def register_commands() -> list[CommandRef]:
     summaries = {
         "train": "train, evaluate, save and report a task",
         "evaluate": "score a finished run again, on its own data or on other data",
+        "search": "search for good settings with Optuna",
+        "runs": "list runs, with their settings and scores",
         "resume": "go on with a run that was stopped, killed, or failed",
         "predict": "predict with a finished run, from text or from a file",
         "export": "write a run's backbone to a folder that transformers loads",
+        "compare": "compare two finished runs on the same rows: is the difference real, and where is it?",
+        "leaderboard": "compare finished runs over seeds and tasks, as one report",
+        "benchmark": "train a suite of systems, tasks and seeds, and compare them",
+        "export-results": "write runs and their results as JSON in a stable form",
         "baseline": "score what a task's model must beat, without any backbone",
         "inspect": "show a data set as the model will see it",
         "tokenizer": "learn a byte-level BPE tokenizer from text files",
         "plugins": "list the installed plugins, what they bring and what failed",
+        "doctor": "show what is found here: versions, devices, fast paths, plugins, caches",
+        "matrix": "show what goes together: tasks, adapters, attention, packing, models",
+        "cache": "list what is kept on disk to be faster the next time, and clean it",
+        "new-plugin": "write an installable plugin with a task that learns at once",
     }
-    return [CommandRef(name, f"vertebra.cli.{name}:main", summary=summary) for name, summary in summaries.items()]
+    return [
+        CommandRef(name, f"vertebra.cli.{name.replace('-', '_')}:main", summary=summary)
+        for name, summary in summaries.items()
+    ]
 
 
 @hookimpl

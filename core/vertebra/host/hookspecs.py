@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PROJECT = "vertebra"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""The mark of a function that implements a hook; it takes those of the hook's arguments that it wants."""
 
 
 class RegisterHooks:
@@ -45,7 +46,7 @@ class RegisterHooks:
 
     @hookspec
     def register_metrics(self) -> list[MetricRef] | None:
-        """Bring metrics, which tasks name in `Task.metrics`."""
+        """Bring metrics, which tasks name in `Task.metrics` and runs in `trainer.more_metrics`."""
 
     @hookspec
     def register_backbones(self) -> list[BackboneRef] | None:

@@ -70,8 +70,22 @@ class BackboneRef(Ref):
     kind = "backbone"
 
 
+@dataclass(frozen=True)
 class AdapterRef(Ref):
-    """A function that makes a backbone trainable in part: `(nn.Module, config) -> nn.Module`."""
+    """A function that makes a backbone trainable in part: `(Backbone, AdapterConfig) -> Backbone`.
+
+    `config` names a dataclass that derives from `AdapterConfig`. What it cannot work with is declared here, and refused
+    when a run is composed.
+    """
+
+    packed: bool = True
+    """Whether it is right on packed batches; where it is not, batches are padded."""
+    models: tuple[str, ...] | None = None
+    """The families of models (transformers' `model_type`) that it can adapt; None for all."""
+    tasks: tuple[str, ...] | None = None
+    """The families of tasks (`Task.family`) that it works for; None for all."""
+    rate: float = 1.0
+    """What `trainer.learning_rate=auto` multiplies the backbone's rate with."""
 
     kind = "adapter"
 

@@ -1,28 +1,185 @@
-"""Confidence intervals of any metric, by resampling examples."""
+"""Confidence intervals of any metric, by resampling examples, and over seeds.
+
+S seeds, E examples, K numbers that an example counts, B resamples, G groups of examples.
+
+Two things differ from the plain percentile bootstrap, each for what simulations show (`tests/core/test_bootstrap_coverage.py`).
+Of entity F1 over 200 sentences its 95 % interval holds the true value in 91.8 to 94.7 % of samples, the least where F1 is
+high; the bias-corrected and accelerated interval (BCa; Efron, 1987, "Better bootstrap confidence intervals") at levels widened
+by Student's t (Hesterberg, 2015, "What teachers should know about the bootstrap") in 93.9 to 95.1 %. And where
+scores differ by seed, resampling three seeds along with the examples holds it in as few as 81 %: three values say too
+little of how seeds vary. So what seeds add is Student's t with S − 1 degrees of freedom times the standard error of the mean
+over seeds, their variance less the part that finitely many examples explain: 94 to 97 % whether seeds vary much or not.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
 import numpy as np
+from numpy.typing import NDArray
 
 from vertebra.metrics.metric import Counts, Metric
 
+Floats = NDArray[np.float64]
+
+RESAMPLES = 1000
+LEFT_OUT = 200
+"""Groups of examples for the jackknife at most; of fewer examples each is a group."""
+
 
 def interval(
-    metric: Metric, counts_EK: Counts, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+    metric: Metric, counts_EK: Counts, *, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the (low, high) of the percentile bootstrap of `metric` over the E examples behind `counts_EK`.
+    """Return the (low, high) of the BCa bootstrap of `metric` over the E examples behind `counts_EK`.
 
-    The same seed draws the same examples for every metric, so that intervals of one run belong together. With fewer
-    than two examples there is nothing to resample and both ends are the score itself.
+    The same seed draws the same examples for every metric, so that intervals of one run belong together. The interval holds the
+    score. With fewer than two examples there is nothing to resample and both ends are the score itself.
     """
-    examples = len(counts_EK)
-    if examples < 2:
-        score = metric.score(counts_EK)
-        return score, score
-    generator = np.random.default_rng(seed)
-    scores = [
-        metric.score(counts_EK.take(generator.integers(examples, size=examples), axis=0)) for _ in range(resamples)
-    ]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(scores, (tail, 1 - tail))
-    return float(low), float(high)
+    return Sampled.of(metric, [counts_EK], resamples=resamples, seed=seed).mean().interval(confidence)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number that was estimated from examples, and perhaps from several seeds: a mean score, or a difference of two."""
+
+    value: float
+    draws_B: Floats
+    """The number on resampled examples."""
+    left_out_G: Floats
+    """The number without one group of examples."""
+    examples: int
+    seed_variance: float = 0.0
+    """The variance of the number because the seeds are few."""
+    freedom: int = 0
+    """The degrees of freedom of `seed_variance`; 0 where seeds count for nothing."""
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Return the ends of the two-sided interval; both are the number itself where nothing was resampled."""
+        from scipy.stats import norm, t
+
+        if not len(self.draws_B):
+            return self.value, self.value
+        tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
+        widened = np.sqrt(self.examples / (self.examples - 1)) * t.ppf(tails, self.examples - 1)
+        shifted = self._bias() + widened
+        remaining = np.maximum(1 - self._acceleration() * shifted, 1e-6)  # with very few examples there may be none
+        levels = norm.cdf(self._bias() + shifted / remaining)
+        low, high = np.quantile(self._noisy, levels)
+        return float(min(low, self.value)), float(max(high, self.value))
+
+    def p_value(self) -> float:
+        """Return how likely a number at least as far from 0 is, were the true one 0 (two-sided)."""
+        if not len(self.draws_B):
+            return 1.0
+        extreme = np.abs(self._noisy - self.value) >= abs(self.value) - 1e-12
+        return float((1 + extreme.sum()) / (1 + len(self._noisy)))
+
+    @cached_property
+    def _noisy(self) -> Floats:
+        """The draws with what other seeds would have added."""
+        if not self.freedom or not self.seed_variance:
+            return self.draws_B
+        noise_B = np.random.default_rng(1).standard_t(self.freedom, len(self.draws_B))
+        noisy: Floats = self.draws_B + np.sqrt(self.seed_variance) * noise_B
+        return noisy
+
+    def _bias(self) -> float:
+        """Return BCa's z0: how far the number is from the middle of its draws, as a normal quantile."""
+        from scipy.stats import norm
+
+        below = ((self._noisy < self.value).mean() + (self._noisy <= self.value).mean()) / 2
+        margin = 0.5 / len(self._noisy)
+        return float(norm.ppf(np.clip(below, margin, 1 - margin)))
+
+    def _acceleration(self) -> float:
+        """Return BCa's a: a sixth of the skewness of what examples contribute, less where seeds add to the variance."""
+        influence_G = self.left_out_G.mean() - self.left_out_G
+        largest = float(np.abs(influence_G).max())
+        if not largest:
+            return 0.0
+        influence_G = influence_G / largest  # a power of a tiny number would be none
+        by_examples = float(self.draws_B.var())
+        share = by_examples / (by_examples + self.seed_variance) if by_examples else 0.0
+        skewness = float((influence_G**3).sum()) / float((influence_G**2).sum()) ** 1.5
+        return float(skewness / 6 * math.sqrt(share) ** 3)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The scores of one system, trained with S seeds, on E examples, and on resamples of these.
+
+    Systems that are sampled with the same seed, on as many examples, have the same examples in each resample: they can be
+    compared.
+    """
+
+    scores_S: Floats
+    draws_SB: Floats
+    left_out_SG: Floats
+    examples: int
+
+    @classmethod
+    def of(cls, metric: Metric, counts_S: Sequence[Counts], *, resamples: int = RESAMPLES, seed: int = 0) -> Self:
+        """Score what each seed counts, (E, K), the rows in one order for all."""
+        examples = len(counts_S[0])
+        scores_S = np.array([metric.score(counts_EK) for counts_EK in counts_S])
+        if examples < 2:
+            nothing = np.empty((len(counts_S), 0))
+            return cls(scores_S, nothing, nothing, examples)
+        generator = np.random.default_rng(seed)
+        draws_SB = np.empty((len(counts_S), resamples))
+        for number in range(resamples):
+            drawn_E = generator.integers(examples, size=examples)
+            draws_SB[:, number] = [metric.score(counts_EK.take(drawn_E, axis=0)) for counts_EK in counts_S]
+        group_E = np.arange(examples) % LEFT_OUT  # neighbours, which may be alike, are in different groups
+        kept_GE = [group_E != group for group in range(min(examples, LEFT_OUT))]
+        left_out = [[metric.score(counts_EK[kept_E]) for kept_E in kept_GE] for counts_EK in counts_S]
+        return cls(scores_S, draws_SB, np.array(left_out), examples)
+
+    def mean(self) -> Estimate:
+        """Return the mean over seeds; its interval is over examples and, where there are several, over seeds."""
+        seeds = len(self.scores_S)
+        return Estimate(
+            float(self.scores_S.mean()),
+            self.draws_SB.mean(axis=0),
+            self.left_out_SG.mean(axis=0),
+            self.examples,
+            self.seed_variance / seeds,
+            seeds - 1,
+        )
+
+    def minus(self, other: Sampled) -> Estimate:
+        """Return by how much the mean over seeds is above another system's, on the same examples.
+
+        The seeds of both count by their pooled variance. A system with one seed is taken as it is: the difference is then to
+        that one model.
+        """
+        if (self.examples, self.draws_SB.shape[1]) != (other.examples, other.draws_SB.shape[1]):
+            raise ValueError("only systems with the same examples and as many resamples can be compared")
+        ours, theirs = self.mean(), other.mean()
+        several = [one for one in (self, other) if len(one.scores_S) > 1]
+        freedom = sum(len(one.scores_S) - 1 for one in several)
+        pooled = sum(one.seed_variance * (len(one.scores_S) - 1) for one in several) / max(1, freedom)
+        return Estimate(
+            ours.value - theirs.value,
+            ours.draws_B - theirs.draws_B,
+            ours.left_out_G - theirs.left_out_G,
+            self.examples,
+            pooled * sum(1 / len(one.scores_S) for one in several),
+            freedom,
+        )
+
+    @property
+    def seed_variance(self) -> float:
+        """The variance of scores over seeds, less what they would differ by because the examples are few."""
+        seeds = len(self.scores_S)
+        if seeds < 2:
+            return 0.0
+        if not self.draws_SB.shape[1]:
+            return float(self.scores_S.var(ddof=1))
+        apart_SB = self.draws_SB - self.draws_SB.mean(axis=0)
+        by_examples = float(apart_SB.var(axis=1).sum()) / (seeds - 1)
+        return max(0.0, float(self.scores_S.var(ddof=1)) - by_examples)

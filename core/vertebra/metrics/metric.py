@@ -23,7 +23,9 @@ class Metric(ABC):
     """
 
     name: ClassVar[str]
+    """The name that it is registered under."""
     higher_is_better: ClassVar[bool] = True
+    """Whether the best checkpoint is the one with the highest score; False for errors and losses."""
 
     @classmethod
     def for_task(cls, task: Task) -> Self:

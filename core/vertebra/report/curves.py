@@ -18,13 +18,16 @@ from vertebra.report.scale import Scale
 Points = tuple[list[float], list[float]]
 
 # Colours that no one would choose stand for the page's own: the SVG is written with them and then given variables.
-INK, GRID, SOFT = "#010101", "#010102", "#010103"
+INK, GRID, SOFT, CARD = "#010101", "#010102", "#010103", "#010104"
 SERIES = ("#010201", "#010202", "#010203", "#010204")
+PALETTE = (*SERIES, "#010205", "#010206", "#010207", "#010208")
+"""For plots with more lines than a run's report has."""
 VARIABLES = {
     INK: "var(--muted)",
     GRID: "var(--line)",
     SOFT: "var(--series-1-soft)",
-    **{colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)},
+    CARD: "var(--card)",
+    **{colour: f"var(--series-{number})" for number, colour in enumerate(PALETTE, start=1)},
 }
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -72,7 +75,7 @@ def loss_curve(log: Iterable[Mapping[str, Any]], evaluations: Sequence[Mapping[s
         if validation:
             axes.plot(*zip(*validation, strict=True), color=SERIES[1], marker="o", markersize=4, label="validation")
         axes.legend(loc="upper right")
-        return _svg(figure, "loss")
+        return as_svg(figure, "loss")
 
 
 def score_curve(evaluations: Sequence[Mapping[str, Any]], chosen: str | None = None, scale: Scale | None = None) -> str:
@@ -98,7 +101,7 @@ def score_curve(evaluations: Sequence[Mapping[str, Any]], chosen: str | None = N
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value if shares else value:g}"))
         handles, labels = axes.get_legend_handles_labels()
         axes.legend(handles[::-1], labels[::-1], loc="best")
-        return _svg(figure, "score")
+        return as_svg(figure, "score")
 
 
 def thinned(points: Sequence[tuple[float, float]], at_most: int = MOST_POINTS) -> Points:
@@ -138,14 +141,14 @@ def _mark_best(axes: Axes, valid: Sequence[Mapping[str, Any]], name: str, scale:
     )
 
 
-def _svg(figure: Figure, name: str) -> str:
+def as_svg(figure: Figure, name: str) -> str:
     """Write the figure as an SVG that can stand in a page beside others: ids of its own, no fixed size."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     written = file.getvalue()
     head = written.index("<svg")
     body = re.sub(r'<g id="[^"]*"', "<g", written[written.index(">", head) + 1 :])
-    width, height = (72 * inches for inches in SIZE)
+    width, height = (72 * inches for inches in figure.get_size_inches())
     svg = f'<svg class="curve" id="curve-{name}" role="img" viewBox="0 0 {width:g} {height:g}">{body}'
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, variable)

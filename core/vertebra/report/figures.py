@@ -10,9 +10,11 @@ class Table:
     """A table: `rows` hold one cell for each of `columns`; floats are shown with four digits."""
 
     title: str
+    """What stands above the table."""
     columns: tuple[str, ...]
     rows: tuple[tuple[str | int | float, ...], ...]
     note: str = ""
+    """A sentence below it."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,13 @@ class ConfusionMatrix:
     """How often label `labels[i]` of the reference (row) was predicted as `labels[j]` (column)."""
 
     title: str
+    """What stands above the matrix."""
     labels: tuple[str, ...]
+    """The names of rows and columns, L of them."""
     counts: tuple[tuple[int, ...], ...]
+    """(L, L): a row for each true label, a column for each predicted one."""
     note: str = ""
+    """A sentence below it."""
 
 
 Figure = Table | ConfusionMatrix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from vertebra.errors import PluginError
 from vertebra.report.curves import loss_curve, score_curve
 from vertebra.report.examples import WorstErrors, worst_errors
 from vertebra.report.numbers import count, duration, magnitude, percent, span
+from vertebra.report.parameters import describe_trained
 from vertebra.report.read import read_baselines, read_config, read_json, read_lines, read_text
 from vertebra.report.scale import Scale
 from vertebra.runs.folder import RunFolder
@@ -99,17 +101,35 @@ def facts(state: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str
         str(backbone.get("name", "")),
         f"{magnitude(backbone['parameters'])} parameters" if "parameters" in backbone else "",
         f"{backbone['init']} weights" if "init" in backbone else "",
-        *(str(backbone.get(name, "")) for name in ("attention", "packing")),
+        _attention(backbone.get("attention", "")),
+        str(backbone.get("packing", "")),
     ]
     known = [
         ("Data", ", ".join(filter(None, (data_source(choice) for choice in config.get("tasks", []))))),
         ("Backbone", " · ".join(filter(None, parts))),
+        ("Trained", _adapter(state.get("adapter"))),
         ("Seed", str(config.get("seed", ""))),
         ("Started", str(state.get("created", ""))[:16].replace("T", " ")),
         ("Took", duration(state["seconds"]) if state.get("seconds") is not None else ""),
         ("Run key", str(state.get("key", ""))[:12]),
     ]
     return [(name, value) for name, value in known if value]
+
+
+def _adapter(found: Any) -> str:
+    """Say what is trained; nothing for a run of a time when that was not written down."""
+    if not isinstance(found, Mapping):
+        return ""
+    return describe_trained(str(found["name"]), found["trained"], found["backbone"], found["head"])
+
+
+def _attention(found: Any) -> str:
+    """Say how layers look: alike, a share of them, or each by itself."""
+    if isinstance(found, list):
+        return ", ".join(f"{direction} ×{len(list(some))}" for direction, some in groupby(found))
+    if isinstance(found, float):
+        return f"bidirectional in the upper {found:.0%} of the layers"
+    return str(found)
 
 
 def data_source(choice: Mapping[str, Any]) -> str:

@@ -12,6 +12,8 @@ from vertebra.report.figures import ConfusionMatrix, Figure, Table
 LARGEST_MATRIX = 100
 """Labels of a confusion matrix; of more than these the most frequent confusions are listed."""
 MOST_CONFUSIONS = 20
+LABEL_COLUMNS = ("label", "precision", "recall", "F1", "support")
+"""What a report by label has."""
 
 
 def report_table(title: str, report: dict[str, Any], note: str) -> Table:
@@ -23,7 +25,7 @@ def report_table(title: str, report: dict[str, Any], note: str) -> Table:
             rows.append((name, precision, recall, f1, int(scores["support"])))
         else:  # "accuracy" is one number
             rows.append((name, "", "", float(scores), int(report["macro avg"]["support"])))
-    return Table(title, ("label", "precision", "recall", "F1", "support"), tuple(rows), note)
+    return Table(title, LABEL_COLUMNS, tuple(rows), note)
 
 
 def label_report(title: str, predicted: Sequence[str], true: Sequence[str], labels: Sequence[str], note: str) -> Table:

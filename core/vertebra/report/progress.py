@@ -16,6 +16,7 @@ from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart, StepEnd
 from vertebra.host.hookspecs import hookimpl
 from vertebra.report.average import Average
 from vertebra.report.numbers import count, duration, magnitude
+from vertebra.report.parameters import describe_trained
 from vertebra.report.scale import Scale
 
 PERCENT = Scale()
@@ -174,7 +175,8 @@ def describe_start(run: RunStart) -> str:
     splits = ", ".join(f"{count(rows)} {split}" for split, rows in run.examples.items())
     what = f"training {', '.join(run.tasks)} on {run.backbone} ({magnitude(run.parameters)} parameters); rows: {splits}"
     notes = [f"note: {note}" for note in run.notes]
-    return "\n".join(line for line in (what, run.settings, run.device, *notes) if line)
+    trained = describe_trained(run.adapter, run.trained, run.parameters, run.head) if run.trained or run.head else ""
+    return "\n".join(line for line in (what, trained, run.settings, run.device, *notes) if line)
 
 
 def describe_evaluation(evaluation: EvaluationEnd, scale: Scale = PERCENT) -> str:

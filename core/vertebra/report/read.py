@@ -9,6 +9,16 @@ from typing import Any
 from vertebra.errors import RunError
 from vertebra.runs.folder import RunFolder
 
+COSTS = (
+    "wall_seconds",
+    "cpu_seconds",
+    "tokens_per_second",
+    "peak_memory_bytes",
+    "energy_joules",
+    "trainable_parameters",
+)
+"""What `cost.json` may say, in the order of the columns."""
+
 
 def read_json(run: RunFolder, name: str) -> dict[str, Any]:
     """Return the object in a JSON file, or an empty one where there is no file."""
@@ -31,6 +41,14 @@ def read_baselines(run: RunFolder) -> dict[str, dict[str, Any]]:
             f"'{run.path / 'baselines.json'}' does not hold the scores of baselines: it is damaged."
         ) from None
     return dict(baselines)
+
+
+def read_cost(run: RunFolder) -> dict[str, float]:
+    """Return what `cost.json` says, nothing where there is no file; `RunError` where it is damaged."""
+    content = run.read_json("cost.json") if (run.path / "cost.json").exists() else {}
+    if not isinstance(content, dict) or not all(type(value) in (int, float) for value in content.values()):
+        raise RunError(f"'{run.path / 'cost.json'}' does not hold what a run costs: it is damaged.")
+    return content
 
 
 def read_config(run: RunFolder) -> dict[str, Any]:

@@ -71,6 +71,16 @@ def print_notes(notes: Iterable[str], console: Console) -> None:
         console.print(Text.assemble(("Note: ", "bold yellow"), note))
 
 
+def print_whole(table: Table, console: Console) -> None:
+    """Print a table with nothing cut or folded: a narrow terminal wraps its lines, and a file has them as they are."""
+    before = console.width
+    console.width = max(before, console.measure(table, options=console.options.update(max_width=10_000)).maximum)
+    try:
+        console.print(table)
+    finally:
+        console.width = before
+
+
 def scores_table(
     metrics: Scores, intervals: Intervals, baselines: Baselines, console: Console, scale: Scale = PERCENT
 ) -> Table:

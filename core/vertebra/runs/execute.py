@@ -18,14 +18,16 @@ from vertebra.engine.attention_varlen import why_not
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.budget_measurement import measured_budget
 from vertebra.engine.checkpoints import Checkpoints
+from vertebra.engine.counting import ParameterCounts, count_parameters
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import Evaluation
 from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart
 from vertebra.engine.frozen import refuse_behaviours
 from vertebra.engine.ranks import rank
-from vertebra.engine.recommend import settle
+from vertebra.engine.recommend import rate_factor, settle
+from vertebra.engine.seeds import seed_everything
 from vertebra.engine.trainer import LOSS, Trainer
-from vertebra.errors import RunError, StoppedError, VertebraError
+from vertebra.errors import PrunedError, RunError, StoppedError, VertebraError
 from vertebra.host.manager import Host, create_behaviour_manager, create_host
 from vertebra.metrics.metric import Metric
 from vertebra.report.html import write_report
@@ -33,21 +35,33 @@ from vertebra.report.progress import create_progress
 from vertebra.report.scale import Scale
 from vertebra.report.trackers import create_trackers
 from vertebra.runs.baselines import compute
+from vertebra.runs.cost import CostMeter
 from vertebra.runs.environment import describe_environment
 from vertebra.runs.folder import RunFolder, now
-from vertebra.runs.key import active_plugins, run_key
+from vertebra.runs.key import active_plugins, anchored, run_key
 from vertebra.runs.launch import is_needed, launch
 from vertebra.runs.log import RunLog
 from vertebra.runs.prepare import Prepared, prepare
+from vertebra.runs.pruning import Prune, Pruning
 from vertebra.runs.results import write_results
 from vertebra.runs.saved import save_model_folder
+from vertebra.runs.shared import Shared
 from vertebra.runs.signals import stop_on_signal
 
 
-def train(config: RunConfig, folder: Path | str, host: Host | None = None) -> RunEnd:
+def train(
+    config: RunConfig,
+    folder: Path | str,
+    host: Host | None = None,
+    *,
+    shared: Shared | None = None,
+    prune: Prune | None = None,
+) -> RunEnd:
     """Train, evaluate, save and report, all into `folder`; return the scores.
 
-    Raises `VertebraError` for what a user can mend; the folder then says that the run failed, and why.
+    What is loaded may be `shared` with other runs of this process, which changes no result. `prune` is asked after each
+    evaluation of validation, and gives the run up by a reason. Raises `VertebraError` for what a user can mend; the folder
+    then says that the run failed, and why.
     """
     host = host or create_host()
     if len(config.tasks) != 1:
@@ -57,13 +71,16 @@ def train(config: RunConfig, folder: Path | str, host: Host | None = None) -> Ru
     run = RunFolder.create(Path(folder))
     with run.locked():
         run.refuse_if_taken()  # by a process that was faster
-        run.update_state(status="running", reason=None, created=now(), seconds=None)
-        run.write_config(to_document(_anchored(config)))
+        run.write_config(to_document(anchored(config)))
         run.write_json("environment.json", describe_environment())
-        return _run(_anchored(config), run, host)
+        # From here on the run can be resumed, so everything that needs comes first.
+        run.update_state(status="running", reason=None, created=now(), seconds=None)
+        return _run(anchored(config), run, host, shared, prune)
 
 
-def resume(folder: Path | str, host: Host | None = None) -> RunEnd:
+def resume(
+    folder: Path | str, host: Host | None = None, *, shared: Shared | None = None, prune: Prune | None = None
+) -> RunEnd:
     """Go on with a run from its newest checkpoint, by its own saved configuration; return the scores.
 
     On the same machine and versions, the finished run is the one that an uninterrupted run would have been, bit by bit.
@@ -82,22 +99,24 @@ def resume(folder: Path | str, host: Host | None = None) -> RunEnd:
         config = from_document(run.read_config(), host)
         run.sweep()
         run.update_state(status="running", reason=None)
-        return _run(config, run, host)
+        return _run(config, run, host, shared, prune)
 
 
 def take_part(config: RunConfig, folder: Path, host: Host) -> RunEnd:
     """Be one of the processes of a run, in a folder that the process which launched them has made and locked."""
-    return _assist(config, host) if rank() > 0 else _run(config, RunFolder(folder), host)
+    return _assist(config, host) if rank() > 0 else _run(config, RunFolder(folder), host, None, None)
 
 
-def _run(config: RunConfig, run: RunFolder, host: Host) -> RunEnd:
+def _run(config: RunConfig, run: RunFolder, host: Host, shared: Shared | None, prune: Prune | None) -> RunEnd:
     if is_needed(config):
         with _recorded(run, Host()):  # the plugins hear of the run from its main process
             return launch(config, run)
     log = RunLog(run, config.trainer.log_every)
     trackers = create_trackers(config.trainer.trackers, run.path, to_document(config))
-    with _watched(host, [log, create_progress(scale=Scale.of(host)), trackers]), _recorded(run, host):
-        return _train(config, run, host, log)
+    pruning = Pruning(prune)
+    observers = [log, CostMeter(run), create_progress(scale=Scale.of(host)), trackers, pruning]
+    with _watched(host, observers), _recorded(run, host):
+        return _train(config, run, host, log, shared or Shared(keep=0), pruning)
 
 
 def _assist(config: RunConfig, host: Host) -> RunEnd:
@@ -106,21 +125,25 @@ def _assist(config: RunConfig, host: Host) -> RunEnd:
     with TemporaryDirectory(prefix="vertebra-") as scratch:
         run = RunFolder(Path(scratch))
         run.update_state(status="running")
-        return _train(config, run, host, RunLog(run, config.trainer.log_every))
+        return _train(config, run, host, RunLog(run, config.trainer.log_every), Shared(keep=0), Pruning())
 
 
-def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd:
+def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: Shared, pruning: Pruning) -> RunEnd:
     began = time.perf_counter()
+    seed_everything(config.seed)  # the run before this one in the process leaves nothing behind
     devices = set_up(config.gpu)
     behaviours = create_behaviour_manager(host, config.trainer.behaviours)
     if config.backbone.freeze:
         refuse_behaviours(behaviours)
-    prepared, model = prepare(config, devices, host)
+    prepared, model = prepare(config, devices, host, shared)
     task, metrics, splits, backbone = prepared.task, prepared.metrics, prepared.splits, model.backbone
     if config.gpu.token_budget == "auto" and devices.accelerator.device.type == "cuda":
         devices = devices.with_budget(measured_budget(model, task, prepared.encoded["train"].features, devices))
+    factor = rate_factor(config.adapter.name, host)
     settled = replace(
-        config, trainer=settle(config.trainer, backbone.info, frozen=config.backbone.freeze), gpu=devices.config
+        config,
+        trainer=settle(config.trainer, backbone.info, frozen=config.backbone.freeze, factor=factor),
+        gpu=devices.config,
     )
     key = run_key(settled, [splits.fingerprint], backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
@@ -137,7 +160,8 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
         *_attention_notes(backbone, devices),
         *failed_baselines,
     )
-    _describe(run, key, settled, prepared, backbone, notes, host)
+    counts = count_parameters(model)
+    _describe(run, key, settled, prepared, backbone, counts, notes, host)
 
     checkpoints = Checkpoints(
         Path(devices.from_main(str(run.checkpoints.absolute()))), settled.trainer.keep_checkpoints
@@ -158,7 +182,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
             behaviours,
             higher_is_better=_higher_is_better(settled, metrics),
             seed=config.seed,
-            stop=lambda: devices.agree(stop()),
+            stop=lambda: devices.agree(stop() or pruning.reason is not None),
         )
         trainer.resume()
         log.rewind(trainer.progress.step)
@@ -170,16 +194,20 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog) -> RunEnd
                 key=key,
                 tasks=(task.name,),
                 backbone=backbone.info.name,
-                parameters=backbone.info.parameters,
+                parameters=counts.backbone,
                 examples={split: len(rows) for split, rows in splits.rows.items()},
                 total_steps=trainer.total_steps,
                 first_step=trainer.progress.step,
                 notes=notes,
                 device=str(devices),
                 settings=summary(settled.trainer, trainer),
+                adapter=config.adapter.name,
+                trained=counts.trained,
+                head=counts.head,
             ),
         )
-        trainer.fit()
+        with pruning.told_apart():
+            trainer.fit()
 
     evaluations = [prepared.evaluate(split, model, devices) for split in ("valid", "test") if split in splits.rows]
     scores = {one.split: one.scores for one in evaluations}
@@ -225,23 +253,13 @@ def _recorded(run: RunFolder, host: Host) -> Iterator[None]:
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | StoppedError)
         reason = str(error) if isinstance(error, VertebraError) else f"{type(error).__name__}: {error}"
+        status = "pruned" if isinstance(error, PrunedError) else "stopped" if stopped else "failed"
         with suppress(RunError):  # the disk may be what failed
-            run.update_state(status="stopped" if stopped else "failed", reason=reason)
+            run.update_state(status=status, reason=reason)
         host.notify("run_failed", error=error)
         if isinstance(error, StoppedError):
             raise StoppedError(f"{error} Go on with: vertebra resume '{run.path}'") from None
         raise
-
-
-def _anchored(config: RunConfig) -> RunConfig:
-    """Return the configuration with absolute paths, so that the run can be resumed from anywhere."""
-
-    def absolute(path: str | None) -> str | None:
-        return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
-
-    backbone = replace(config.backbone, path=absolute(config.backbone.path))
-    tasks = tuple(replace(one, data=replace(one.data, path=absolute(one.data.path))) for one in config.tasks)
-    return replace(config, backbone=backbone, tasks=tasks)
 
 
 def _refuse_changes(run: RunFolder, key: str) -> None:
@@ -295,6 +313,7 @@ def _describe(
     config: RunConfig,
     prepared: Prepared,
     backbone: Backbone,
+    counts: ParameterCounts,
     notes: Sequence[str],
     host: Host,
 ) -> None:
@@ -305,6 +324,12 @@ def _describe(
         key=key,
         tasks=[choice.name for choice in config.tasks],
         backbone=about,
+        adapter={
+            "name": config.adapter.name,
+            **asdict(counts),
+            "share": counts.share,
+            "base": backbone.adapter.base_fingerprint if backbone.adapter else None,
+        },
         notes=list(notes),
         plugins=active_plugins(host),
     )

@@ -1,9 +1,13 @@
-"""The key of a run: equal keys mean that the same numbers would come out."""
+"""Keys of runs: equal keys mean that the same numbers would come out."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from vertebra.config.document import to_document
 from vertebra.config.schema import RunConfig
@@ -15,23 +19,67 @@ WITHOUT_EFFECT = (
     ("trainer", "log_every"),
     ("trainer", "keep_checkpoints"),
     ("trainer", "checkpoint_every"),
-    ("backbone", "path"),
 )
-"""Settings that cannot change a result; what is at a path counts, by its fingerprint, and not where it is."""
+"""Settings that cannot change a result."""
 
 
 def run_key(config: RunConfig, data_fingerprints: list[str], backbone_fingerprint: str, plugins: dict[str, str]) -> str:
-    """Return the hash of what decides a run's result: settings, data, backbone, and the active plugins with versions."""
-    document = to_document(config)
-    for group, name in WITHOUT_EFFECT:
-        document[group].pop(name)
+    """Return the hash of what decides a run's result: settings, data, backbone, and the active plugins with versions.
+
+    What is at a path counts, by its fingerprint, and not where it is.
+    """
+    document = _deciding(config)
+    document["backbone"].pop("path")
     for task in document["tasks"]:
-        task["data"].pop("cache")
         task["data"].pop("path")  # the same data elsewhere is the same data
-    parts = [document, data_fingerprints, backbone_fingerprint, sorted(plugins.items())]
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return _hash([document, data_fingerprints, backbone_fingerprint, sorted(plugins.items())])
+
+
+def job_key(config: RunConfig, plugins: dict[str, str]) -> str:
+    """Return the hash of what is known of a run before anything is loaded: its settings and the active plugins.
+
+    Paths count as absolute ones, what is there does not: `run_key` tells when that has changed.
+    """
+    return _hash([_deciding(anchored(config)), sorted(plugins.items())])
+
+
+def job_name(config: RunConfig, plugins: dict[str, str]) -> str:
+    """Return the name of a job's folder: what a person looks for, and the start of the job's key.
+
+    It is a function of the job alone and not of the sweep that it is in, so that another sweep finds it.
+    """
+    backbone = config.backbone.name if config.backbone.path is None else Path(config.backbone.path).name
+    adapter = [config.adapter.name] if config.adapter != type(config.adapter)() else []
+    words = ["-".join(task.name for task in config.tasks), backbone, *adapter, f"seed{config.seed}"]
+    readable = [re.sub(r"[^\w.]+", "-", word).strip("-.")[:40] for word in words]
+    return "-".join([*readable, job_key(config, plugins)[:12]])
+
+
+def anchored(config: RunConfig) -> RunConfig:
+    """Return the configuration with absolute paths, so that the run can be resumed from anywhere."""
+
+    def absolute(path: str | None) -> str | None:
+        return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
+
+    backbone = replace(config.backbone, path=absolute(config.backbone.path))
+    tasks = tuple(replace(one, data=replace(one.data, path=absolute(one.data.path))) for one in config.tasks)
+    return replace(config, backbone=backbone, tasks=tasks)
 
 
 def active_plugins(host: Host) -> dict[str, str]:
     """Return the names and versions of the active plugins."""
     return {plugin.name: plugin.version for plugin in host.plugins if plugin.state == "active"}
+
+
+def _deciding(config: RunConfig) -> dict[str, Any]:
+    """Return the configuration without what cannot change a result."""
+    document = to_document(config)
+    for group, name in WITHOUT_EFFECT:
+        document[group].pop(name)
+    for task in document["tasks"]:
+        task["data"].pop("cache")
+    return document
+
+
+def _hash(parts: list[Any]) -> str:
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()

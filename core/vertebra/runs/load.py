@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from vertebra.config.document import from_document
 from vertebra.config.schema import BackboneConfig, DataConfig, GPUConfig, RunConfig
 from vertebra.data.encode import encode_shared, encode_split
 from vertebra.data.load import Splits, load_splits
-from vertebra.engine.backbone import Attention
+from vertebra.engine.adapters.adapter import adapt, leave_room
+from vertebra.engine.backbone import Attention, Backbone, Direction
 from vertebra.engine.checkpoints import is_whole
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import by_row, predict_parts, share
-from vertebra.engine.loading import load_backbone
+from vertebra.engine.loading import find_source, load_backbone
 from vertebra.engine.model import TaskModel
 from vertebra.engine.writer import Writer
 from vertebra.errors import RunError
 from vertebra.host.manager import Host, create_host
 from vertebra.runs.corpora import read_corpora
 from vertebra.runs.folder import RunFolder
-from vertebra.runs.saved import load_heads
+from vertebra.runs.saved import load_adapter, load_heads
 from vertebra.runs.tasks import load_task
 from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.features import Features
 from vertebra.tasks.generation import Generation
 from vertebra.tasks.task import Row, Task
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 256
 """Rows that are held at once when predictions are streamed."""
@@ -40,10 +44,15 @@ class LoadedRun:
     """A run's task with its trained model; `vertebra.load` makes one."""
 
     folder: RunFolder
+    """The run's folder, which also reads its files."""
     config: RunConfig
+    """The run's settings, as they were settled."""
     task: Task
+    """The task with what it learnt from the training rows."""
     model: TaskModel
+    """The backbone and the task's head, trained."""
     devices: Devices
+    """What is computed on."""
 
     def predict(self, inputs: Sequence[str | Row]) -> list[Any]:
         """Return one prediction for each text, or row with the columns that the task needs, in the task's own terms."""
@@ -109,16 +118,9 @@ def load(run: Path | str, *, device: str = "auto", host: Host | None = None) -> 
     if not is_whole(folder.model):
         raise RunError(f"The model in '{folder.model}' is damaged: its files do not fit their hashes in manifest.json.")
     task = restore_task(config, folder, host)
-    saved = BackboneConfig(
-        name="hf",
-        path=str(folder.model / "backbone"),
-        init="pretrained",
-        attention=saved_attention(folder),
-        packing=config.backbone.packing,
-        dtype=config.backbone.dtype,
-        context=config.backbone.context,
-    )
-    backbone = load_backbone(saved, host, language_model=task.needs_language_model)
+    _say_whether_the_backbone_has_changed(config.backbone, folder, host)
+    backbone = adapt(load_base(folder, config, task, host), config, host)
+    load_adapter(folder, backbone)
     model = TaskModel(backbone, {task.name: task.build_head_on(backbone)})
     load_heads(folder, model)
     gpu = GPUConfig(device=device, precision=config.gpu.precision)  # type: ignore[arg-type]  # checked below
@@ -127,6 +129,16 @@ def load(run: Path | str, *, device: str = "auto", host: Host | None = None) -> 
     loaded.encode_shared()
     share(loaded.model, task, devices)
     return loaded
+
+
+def load_base(folder: RunFolder, config: RunConfig, task: Task, host: Host) -> Backbone:
+    """Load the backbone that a run saved or, where it saved its adapter alone, the one that it began with."""
+    base = replace(config.backbone, init="pretrained", attention=saved_attention(folder))
+    if (saved := folder.model / "backbone").is_dir():
+        base = replace(base, name="hf", path=str(saved), revision=None, config={}, gradient_checkpointing=False)
+    backbone = load_backbone(base, host, prefer=task.attention, language_model=task.needs_language_model)
+    leave_room(backbone, config.adapter)
+    return backbone
 
 
 def restore_task(config: RunConfig, folder: RunFolder, host: Host) -> Task:
@@ -144,10 +156,34 @@ def restore_task(config: RunConfig, folder: RunFolder, host: Host) -> Task:
     return task
 
 
+def _say_whether_the_backbone_has_changed(config: BackboneConfig, folder: RunFolder, host: Host) -> None:
+    """Warn of a run that began with another version of a backbone in the package: a new run would not be like it."""
+    about = folder.read_state().get("backbone")
+    if not isinstance(about, dict) or about.get("name") != config.name or config.name not in host.names("backbone"):
+        return
+    if config.path is not None or (now := find_source(config, host).version) is None:
+        return
+    then = about.get("version")
+    if then != now:
+        begun = f"version {then}" if isinstance(then, str) else "an earlier version"
+        logger.warning(
+            "The run in '%s' began with %s of '%s'; this one has %s. What was learnt is in the folder; a new run differs.",
+            folder.path,
+            begun,
+            config.name,
+            now,
+        )
+
+
 def saved_attention(folder: RunFolder) -> Attention:
     """Return how the run's backbone was trained to attend."""
     about = folder.read_state().get("backbone")
-    attention: Attention | None = about.get("attention") if isinstance(about, dict) else None
-    if attention is None or attention not in get_args(Attention):
-        raise RunError(f"'{folder.path / 'run.json'}' does not say how the backbone attends: it has {attention!r}.")
-    return attention
+    found = about.get("attention") if isinstance(about, dict) else None
+    directions = get_args(Direction)
+    if isinstance(found, str) and found in directions:
+        return cast(Attention, found)
+    if isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found <= 1:
+        return float(found)
+    if isinstance(found, list) and found and all(isinstance(one, str) and one in directions for one in found):
+        return tuple(found)
+    raise RunError(f"'{folder.path / 'run.json'}' does not say how the backbone attends: it has {found!r}.")

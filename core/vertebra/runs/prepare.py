@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,18 +12,20 @@ from vertebra.config.schema import RunConfig, TaskChoice
 from vertebra.data.cache import Encoded, FeatureCache
 from vertebra.data.encode import encode_shared, encode_split
 from vertebra.data.load import Splits, load_splits
+from vertebra.engine.adapters.adapter import adapt, leave_room
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.devices import Devices
 from vertebra.engine.evaluate import Evaluation, evaluate
 from vertebra.engine.frozen import FrozenReader
 from vertebra.engine.hidden_cache import HiddenCache
-from vertebra.engine.loading import load_backbone, refuse_bidirectional
+from vertebra.engine.loading import initialisation, load_backbone, refuse_bidirectional
 from vertebra.engine.model import TaskModel
 from vertebra.engine.trainer import LOSS
 from vertebra.errors import ConfigError
 from vertebra.host.manager import Host
 from vertebra.metrics.metric import Metric
 from vertebra.runs.corpora import read_corpora
+from vertebra.runs.shared import Shared
 from vertebra.runs.tasks import load_metrics, load_task
 from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.features import Features
@@ -57,27 +60,83 @@ class Prepared:
         return rows
 
 
-def prepare(config: RunConfig, devices: Devices, host: Host) -> tuple[Prepared, TaskModel]:
-    """Load data and backbone, encode, and build the model; a frozen backbone reads everything here, once."""
+def prepare(
+    config: RunConfig, devices: Devices, host: Host, shared: Shared | None = None
+) -> tuple[Prepared, TaskModel]:
+    """Load data and backbone, encode, and build the model; a frozen backbone reads everything here, once.
+
+    What other runs of this process have loaded already comes from `shared`.
+    """
+    shared = shared or Shared(keep=0)
     choice = config.tasks[0]
     task = load_task(choice, host)
     refuse_what_cannot_write(task, config)
-    metrics = load_metrics(task, host)
-    if not isinstance(task, CorpusTask):
-        splits = load_splits(choice.data, task, host)
-        task.fit(splits.rows["train"])
-    backbone = load_backbone(
-        config.backbone, host, prefer=task.attention, seed=config.seed, language_model=task.needs_language_model
-    )
+    metrics = load_metrics(task, host, config.trainer.more_metrics)
     if isinstance(task, CorpusTask):
+        backbone = find_backbone(config, task, host, shared)
         splits, encoded = read_corpora(task, choice.data, backbone.tokenizer, backbone.info.context, host)
     else:
-        encoded = encode(task, choice, splits, backbone)
+        task, splits = find_rows(choice, task, host, shared)
+        backbone = find_backbone(config, task, host, shared)
+        encoded = find_features(task, choice, splits, backbone, shared)
     prepared = Prepared(task, metrics, splits, encoded)
     model = build_model(backbone, task, config, host).to(devices.accelerator.device)
     if config.backbone.freeze:
-        prepared = replace(prepared, encoded=read_once(model.backbone, prepared, choice, devices))
+        prepared = replace(prepared, encoded=find_readings(model.backbone, prepared, config, devices, shared))
     return prepared, model
+
+
+def find_rows(choice: TaskChoice, task: Task, host: Host, shared: Shared) -> tuple[Task, Splits]:
+    """Return the rows of a task, and the task fitted to them."""
+
+    def load() -> tuple[Task, Splits]:
+        splits = load_splits(choice.data, task, host)
+        task.fit(splits.rows["train"])
+        return task, splits
+
+    return shared.get("rows", choice, load, own=lambda found: (copy.deepcopy(found[0]), found[1]))
+
+
+def find_backbone(config: RunConfig, task: Task, host: Host, shared: Shared) -> Backbone:
+    """Return a backbone that the run may change. Random weights are a function of the seed, others are those of all runs."""
+    seed = config.seed if initialisation(config.backbone, host) == "random" else 0
+
+    def load() -> Backbone:
+        return load_backbone(
+            config.backbone, host, prefer=task.attention, seed=seed, language_model=task.needs_language_model
+        )
+
+    def own(pristine: Backbone) -> Backbone:
+        return copy.deepcopy(pristine, {id(pristine.tokenizer): pristine.tokenizer})
+
+    backbone = shared.get("backbone", [config.backbone, seed, task.attention, task.needs_language_model], load, own)
+    leave_room(backbone, config.adapter)
+    return backbone
+
+
+def find_features(
+    task: Task, choice: TaskChoice, splits: Splits, backbone: Backbone, shared: Shared
+) -> dict[str, Encoded]:
+    """Return the features of every split; the task gets those that its rows share."""
+    made_from = [choice, backbone.info.fingerprint, backbone.info.context]
+    encoded, task.shared = shared.get(
+        "features", made_from, lambda: (encode(task, choice, splits, backbone), task.shared)
+    )
+    return encoded
+
+
+def find_readings(
+    backbone: Backbone, prepared: Prepared, config: RunConfig, devices: Devices, shared: Shared
+) -> dict[str, Encoded]:
+    """Return the features of every split with what the frozen backbone makes of them; the task gets those that rows share."""
+    task, choice = prepared.task, config.tasks[0]
+    seed = config.seed if backbone.info.init == "random" else 0
+    encoded, task.shared = shared.get(
+        "readings",
+        [choice, config.backbone, seed, backbone.info.attention, devices.config],
+        lambda: (read_once(backbone, prepared, choice, devices), task.shared),
+    )
+    return encoded
 
 
 def refuse_what_cannot_write(task: Task, config: RunConfig) -> None:
@@ -125,12 +184,9 @@ def read_once(backbone: Backbone, prepared: Prepared, choice: TaskChoice, device
 
 
 def build_model(backbone: Backbone, task: Task, config: RunConfig, host: Host) -> TaskModel:
-    """Put a new head, a function of the seed, on the backbone, and adapt or freeze the backbone as configured."""
-    if config.backbone.freeze:
-        backbone.requires_grad_(False)
-        backbone.untie()  # what is trained is the head alone
+    """Put the configured adapter, and a new head that is a function of the seed, on the backbone."""
+    adapted = adapt(backbone, config, host)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        head = task.build_head_on(backbone)
-        adapted = host.get("adapter", config.adapter.name).load()(backbone, config.adapter)
+        head = task.build_head_on(adapted)
     return TaskModel(adapted, {task.name: head})

@@ -20,6 +20,7 @@ class ScoredHead:
     """A trained head with its scores."""
 
     trained: TrainedHead
+    """The head, its settings and its losses."""
     scores: dict[str, dict[str, float]]
     """The metrics of validation and test, as fractions."""
 

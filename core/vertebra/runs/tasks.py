@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vertebra.config.schema import TaskChoice
 from vertebra.errors import PluginError
 from vertebra.host.manager import Host
@@ -20,6 +22,7 @@ def load_task(choice: TaskChoice, host: Host) -> Task:
     return task
 
 
-def load_metrics(task: Task, host: Host) -> tuple[Metric, ...]:
-    """Make the metrics that a task names."""
-    return tuple(host.get("metric", name).load().for_task(task) for name in task.metrics)
+def load_metrics(task: Task, host: Host, more: Sequence[str] = ()) -> tuple[Metric, ...]:
+    """Make the metrics that a task names, and behind them those that a run asks for besides."""
+    names = dict.fromkeys([*task.metrics, *more])
+    return tuple(host.get("metric", name).load().for_task(task) for name in names)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vertebra.engine.packing import PackedBatch
 
 Row = dict[str, Any]
+"""A row of the data: its columns by name, and `id`, the name of the row."""
 
 
 class Task(ABC):
@@ -36,7 +37,9 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    """The name that it is registered under, which `task=NAME` chooses."""
     family: ClassVar[str] = "custom"
+    """The family that it derives from, by name; `custom` for a task of its own kind."""
     columns: ClassVar[dict[str, type]]
     """The columns a row must have, with their Python types (`list` for a list of anything)."""
     metrics: ClassVar[tuple[str, ...]]

@@ -42,7 +42,8 @@ class VertebraTraining:
         """Train `warmup` steps and then `steps` that count, from a new trainer and a new optimizer."""
         watch = Stopwatch(warmup, warmup + steps, Clock(self.gpu.device))
         config = replace(LIKE_HF, batch_size=self.batch_size, max_steps=warmup + steps)
-        fit(self.model, self.workload.task, self.workload.features["train"], self.gpu, config, seed, watch)
+        examples = [[one] for one in self.workload.features["train"]]
+        fit(self.model, self.workload.task, examples, self.gpu, config, seed, watch)
         gc.collect()
         return watch.turn
 
@@ -54,14 +55,14 @@ class VertebraTraining:
 def fit(
     model: TaskModel,
     task: Task,
-    features: Sequence[Features],
+    examples: Sequence[Sequence[Features]],
     gpu: GPUConfig,
     config: TrainerConfig,
     seed: int,
     watch: Stopwatch,
     behaviour: object | None = None,
 ) -> None:
-    """Train on random batches, watched."""
+    """Train on random batches of examples, each of them its sequences, watched."""
     host = create_host()
     host.manager.register(watch)
     behaviours = create_behaviour_manager(host, ())
@@ -70,8 +71,8 @@ def fit(
     Trainer(
         model,
         task,
-        [[one] for one in features],
-        [str(one.example) for one in features],
+        examples,
+        [str(number) for number in range(len(examples))],
         None,
         config,
         set_up(gpu),

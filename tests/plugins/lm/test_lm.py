@@ -116,6 +116,8 @@ def test_masked_tokens_are_learnt_in_both_directions(tmp_path: Path) -> None:
     assert read(run, "run.json")["backbone"]["attention"] == "bidirectional"
     losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert losses[-1] < losses[0]
+    assert main(["evaluate", str(run), "--output", str(tmp_path / "again")]) == 0
+    assert read(tmp_path / "again", "metrics.json") == read(run, "metrics.json")
 
 
 def test_masks_are_drawn_anew_in_training_and_hide_what_is_predicted() -> None:

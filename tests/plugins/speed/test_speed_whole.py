@@ -53,6 +53,13 @@ def test_train(tmp_path: Path) -> None:
     assert min(report["ceiling"].values()) > 0
 
 
+def test_pretrain(tmp_path: Path) -> None:
+    report = speed("pretrain --shape 1x32 --data synthetic --repeats 2 --steps 1 --warmup 1 --batch 2", tmp_path)
+    assert [len(side["turns"]) for side in report["sides"]] == [2] * 4
+    assert all(turn["tokens"] == 2 * 512 for side in report["sides"] for turn in side["turns"])
+    assert report["differences"]["fp32"]["gradient"] < 1e-5
+
+
 def test_evaluate_on_files_of_the_user(tmp_path: Path) -> None:
     data = tmp_path / "mine.conll"
     data.write_text("\n".join(["Ada B-PER\nslept O\n", "in O\nParis B-LOC\n", "it O\nrained O\ntoday O\n"] * 20))
@@ -79,3 +86,13 @@ def test_probe(tmp_path: Path) -> None:
 def test_startup(tmp_path: Path) -> None:
     report = speed("startup --repeats 1", tmp_path)
     assert all(one["median"] > 0 for one in report["seconds"].values())
+
+
+def test_sweep(tmp_path: Path) -> None:
+    report = speed("sweep --heads 2 --jobs 2 --steps 2 --rows 20", tmp_path)
+    assert len(report["seconds"]) == 8
+    assert all(one["median"] > 0 for one in report["seconds"].values())
+    assert (
+        "Jobs of the sweep with other weights, scores or predictions than their own processes: 0 of 2."
+        in report["notes"]
+    )

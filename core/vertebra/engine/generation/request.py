@@ -60,7 +60,9 @@ class Request:
     prompt: str | Sequence[int]
     """A text, or token ids."""
     max_new_tokens: int = 256
+    """At most this many tokens are written, the one that ends the text included."""
     sampling: Sampling = Sampling()
+    """How each token is chosen; by default the likeliest one."""
     stop: tuple[str, ...] = ()
     """Strings that end the text; they are not part of it."""
     eos_ids: frozenset[int] | None = None
@@ -82,6 +84,7 @@ class Completion:
     text: str | None
     """The new text, up to the stop string where one came; None where the generator has no tokenizer."""
     finish: Finish
+    """Why it ended: `eos` (an end token), `stop` (a stop string), `length` (`max_new_tokens`) or `context` (no room)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class Token:
     request: int
     """The number of the request: its place in the list, or what `Scheduler.add` returned."""
     id: int
+    """The token's number in the vocabulary."""
     text: str
     """What the text grew by: whole characters, so it may be empty, or more than this token's own."""
     completion: Completion | None

@@ -5,6 +5,7 @@ from vertebra_readability.sample import read
 from vertebra_readability.task import Readability
 
 from vertebra import DataConfig
+from vertebra.testing import check_task
 
 
 def test_the_sample_is_the_same_each_time_and_has_unseen_words_in_its_test_part():
@@ -22,6 +23,10 @@ def test_spearman_looks_at_the_order_alone(predictions, score):
     metric = Spearman()
     counts = [metric.count(*pair) for pair in zip(predictions, [0.1, 0.2, 0.3], strict=False)]
     assert metric.score(np.array(counts).reshape(-1, 2)) == pytest.approx(score)
+
+
+def test_the_task_keeps_every_promise():
+    check_task("readability", known_scores=[("spearman", [1, 2, 3], [30, 20, 10], -1.0)])
 
 
 def test_what_was_learnt_comes_back():

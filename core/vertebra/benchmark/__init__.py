@@ -1,0 +1,1 @@
+"""Suites: tasks, systems and seeds that are run together and compared."""

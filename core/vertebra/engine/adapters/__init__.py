@@ -1,0 +1,1 @@
+"""Adapters: which part of the backbone is trained, and how that part is saved, loaded and made one with the weights."""

@@ -1,0 +1,101 @@
+"""Find finished runs below folders, and name what tells them apart. No torch is needed to look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vertebra.errors import RunError
+from vertebra.report.read import read_json
+from vertebra.runs.folder import RunFolder
+
+SEED = "seed"
+NOT_THE_SYSTEM = (SEED, "task", "data")
+"""What a sweep may vary that does not make another system."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One finished run of one system on one task, or the predictions of another tool."""
+
+    task: str
+    """What the task is called on the board; entries of one name are scored on the same rows."""
+    system: str
+    run: RunFolder | None
+    file: Path | None = None
+    """In place of a run: a file of predictions."""
+    axes: Mapping[str, Any] = field(default_factory=dict)
+    """Of a sweep, the settings that tell its runs apart."""
+
+
+def finished_runs(places: Iterable[Path]) -> list[RunFolder]:
+    """Return the finished runs in these folders and below, each once, in the order of their paths.
+
+    `RunError` where a folder is missing, or has none, or a run is of another version.
+    """
+    found: dict[Path, RunFolder] = {}
+    for place in places:
+        if not place.is_dir():
+            raise RunError(f"There is no folder '{place}'.")
+        below = [RunFolder(file.parent) for file in sorted(place.rglob("run.json"))]
+        finished = [run for run in below if run.read_state().get("status") == "finished"]
+        if not finished:
+            unfinished = f"; {len(below)} have not finished" if below else ""
+            raise RunError(f"There is no finished run in '{place}' or below it{unfinished}.")
+        found |= {run.path.resolve(): run for run in finished}
+    return list(found.values())
+
+
+def entries_of(runs: Sequence[RunFolder]) -> list[Entry]:
+    """Return runs as entries of a leaderboard: tasks by name and data, systems by the settings in which runs differ."""
+    tasks = [task_of(run) for run in runs]
+    several = {name for name, _ in tasks if len({data for other, data in tasks if other == name}) > 1}
+    swept = [axes_of(run) for run in runs]
+    settings = [flattened(run.read_config()) for run in runs]
+    entries = []
+    for (name, data), axes, own, run in zip(tasks, swept, settings, runs, strict=True):
+        beside = [other for other, (theirs, _) in zip(settings, tasks, strict=True) if theirs == name]
+        chosen = axes if axes is not None else differing(own, beside)
+        about = {key: value for key, value in chosen.items() if key not in NOT_THE_SYSTEM}
+        title = f"{name} ({data})" if name in several else name
+        entries.append(Entry(title, system_name(about, own), run, axes={**about, SEED: own.get(SEED)} if about else {}))
+    return entries
+
+
+def task_of(run: RunFolder) -> tuple[str, str]:
+    """Return a run's task, and what its data are called: the end of their path, or the reader that made them."""
+    (choice, *_) = run.read_config()["tasks"]
+    data = choice.get("data") or {}
+    return choice["name"], Path(data["path"]).name if data.get("path") else str(data.get("format"))
+
+
+def axes_of(run: RunFolder) -> dict[str, Any] | None:
+    """Return what the sweep that a run is part of says of it; None where no sweep does."""
+    jobs = read_json(RunFolder(run.path.parent), "sweep.json").get("jobs", [])
+    return next((dict(job["axes"]) for job in jobs if job["folder"] == run.path.name), None)
+
+
+def differing(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the settings of a run that are not the same in all others."""
+    return {key: value for key, value in own.items() if any(other.get(key) != value for other in others)}
+
+
+def flattened(document: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return a run's configuration as `trainer.learning_rate: 0.001`, without where its data are."""
+    found: dict[str, Any] = {}
+    for key, value in document.items():
+        if key == "tasks":
+            found |= flattened(value[0].get("config") or {}, "task.")
+        elif isinstance(value, Mapping):
+            found |= flattened(value, f"{above}{key}.")
+        else:
+            found[f"{above}{key}"] = value
+    return found
+
+
+def system_name(about: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return what a system is called: the settings that make it, or its backbone where nothing differs."""
+    words = [f"{key.removesuffix('.name').rpartition('.')[2]}={value}" for key, value in about.items()]
+    return " ".join(words) or str(settings.get("backbone.name"))

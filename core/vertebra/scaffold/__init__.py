@@ -1,0 +1,1 @@
+"""New plugins: a package for each family of tasks, written from templates."""
