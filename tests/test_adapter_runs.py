@@ -79,7 +79,9 @@ def by_lora(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(folder, "adapter=lora", "adapter.rank=4", "backbone=hf", f"backbone.path={pretrained}")
 
 
-@pytest.mark.parametrize("name", ["lora", "adalora", "prefix", "top_layers"])
+@pytest.mark.parametrize(
+    "name", ["lora", *(pytest.param(one, marks=pytest.mark.slow) for one in ("adalora", "prefix", "top_layers"))]
+)
 def test_a_run_learns_and_all_of_it_comes_back(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ["adapter.layers=1"] if name == "top_layers" else []
     more += ["trainer.max_steps=16", "trainer.learning_rate=2e-2"]
@@ -143,7 +145,7 @@ def test_what_does_not_merge_is_not_exported(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "exported").exists()
 
 
-@pytest.mark.parametrize("name", ["lora", "adalora"])
+@pytest.mark.parametrize("name", ["lora", pytest.param("adalora", marks=pytest.mark.slow)])
 def test_a_resumed_run_is_the_one_that_was_not_stopped(name: str, tmp_path: Path) -> None:
     settings = [f"adapter={name}", "adapter.dropout=0.1", f"backbone.config={SMALL}", "trainer.checkpoint_every=3"]
     whole = train(tmp_path / "whole", *settings)

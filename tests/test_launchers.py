@@ -40,6 +40,7 @@ def table_of(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAUNCHERS)
 @pytest.mark.filterwarnings("ignore")  # of the launchers' libraries
 def test_a_launcher_gives_the_table_of_one_process(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

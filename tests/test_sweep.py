@@ -80,6 +80,7 @@ def test_each_job_is_the_run_that_it_would_be_alone(spawner: Spawner, tmp_path: 
     check_equal_to_separate_runs(spawner, ["seed=1,2", "task.dropout=0.1,0.3"], settings, tmp_path)
 
 
+@pytest.mark.slow
 def test_so_is_each_head_on_a_frozen_backbone(spawner: Spawner, tmp_path: Path) -> None:
     settings = [*TINY, "trainer.max_steps=4", "backbone.freeze=true"]
     check_equal_to_separate_runs(
@@ -233,6 +234,7 @@ def test_two_sweeps_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [path.name for path in folder.iterdir()] == [".sweep.lock"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_fails_the_jobs_and_loses_nothing(spawner: Spawner, tmp_path: Path) -> None:
     settings = [*TINY, "trainer.max_steps=2", "--multirun", "seed=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     # Checkpoints and models of this backbone are over 1 MB; configurations, logs and tables stay far below.
