@@ -21,7 +21,7 @@ from vertebra.engine.loading import load_backbone
 from vertebra.engine.packing import pack
 from vertebra.engine.trainer import Trainer
 
-SMALL = "{n_layer: 2, n_embd: 32, n_head: 2}"
+SMALL = ("backbone.init=random", "backbone.config={n_layer: 2, n_embd: 32, n_head: 2}")
 SETTINGS = [
     "gpu=cpu",
     "gpu.threads=1",
@@ -85,7 +85,7 @@ def by_lora(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_learns_and_all_of_it_comes_back(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ["adapter.layers=1"] if name == "top_layers" else []
     more += ["trainer.max_steps=16", "trainer.learning_rate=2e-2"]
-    run = train(tmp_path / "run", f"adapter={name}", *more, f"backbone.config={SMALL}")
+    run = train(tmp_path / "run", f"adapter={name}", *more, *SMALL)
     assert f"adapter {name}: " in capsys.readouterr().err
     losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
@@ -94,7 +94,9 @@ def test_a_run_learns_and_all_of_it_comes_back(name: str, tmp_path: Path, capsys
     assert 0 < about["trained"] < 0.1 * about["backbone"]
     assert f"adapter {name}: " in (run / "report.html").read_text(encoding="utf-8")
     # The base began with random weights: it stands there as it was.
-    config = vertebra.configure(task="ner", backbone={"config": {"n_layer": 2, "n_embd": 32, "n_head": 2}})
+    config = vertebra.configure(
+        task="ner", backbone={"init": "random", "config": {"n_layer": 2, "n_embd": 32, "n_head": 2}}
+    )
     before = load_backbone(config.backbone, vertebra.create_host(), prefer="bidirectional", seed=config.seed)
     saved = load_file(run / "model" / "backbone" / "model.safetensors")
     changed = [key for key, weight in before.model.state_dict().items() if not torch.equal(saved[key], weight)]
@@ -139,7 +141,7 @@ def test_another_backbone_is_refused(by_lora: Path, pretrained: Path, capsys: py
 
 
 def test_what_does_not_merge_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = train(tmp_path / "run", "adapter=bottleneck", f"backbone.config={SMALL}")
+    run = train(tmp_path / "run", "adapter=bottleneck", *SMALL)
     assert main(["export", str(run), str(tmp_path / "exported")]) == 2
     assert "adapter=bottleneck learnt cannot become part of" in capsys.readouterr().err
     assert not (tmp_path / "exported").exists()
@@ -147,7 +149,7 @@ def test_what_does_not_merge_is_not_exported(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize("name", ["lora", pytest.param("adalora", marks=pytest.mark.slow)])
 def test_a_resumed_run_is_the_one_that_was_not_stopped(name: str, tmp_path: Path) -> None:
-    settings = [f"adapter={name}", "adapter.dropout=0.1", f"backbone.config={SMALL}", "trainer.checkpoint_every=3"]
+    settings = [f"adapter={name}", "adapter.dropout=0.1", *SMALL, "trainer.checkpoint_every=3"]
     whole = train(tmp_path / "whole", *settings)
     step = Trainer._step
 
@@ -178,7 +180,7 @@ def test_a_task_that_writes_texts(pretrained: Path, tmp_path: Path) -> None:
 
 def test_a_sweep_over_an_adapters_settings(tmp_path: Path) -> None:
     sweep = ["--multirun", "adapter=lora", "adapter.rank=2,4", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-    command("train", "task=ner", *SETTINGS, f"backbone.config={SMALL}", "trainer.max_steps=1", *sweep)
+    command("train", "task=ner", *SETTINGS, *SMALL, "trainer.max_steps=1", *sweep)
     counts = [read(path.parent, "run.json")["adapter"]["trained"] for path in (tmp_path / "sweep").rglob("run.json")]
     assert sorted(counts) == [sorted(counts)[0], 2 * sorted(counts)[0]]
 

@@ -127,7 +127,7 @@ def test_a_dry_run_lists_the_runs_and_makes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    further = ["--system", "one layer: backbone.config='{n_layer: 1}'"]
+    further = ["--system", "one layer: backbone.init=random backbone.config='{n_layer: 1}'"]
     assert main(["benchmark", *PART, *SMALL, *further, "systems=one layer", "--dry-run"]) == 0
     assert "  task=ner system=one layer seed=2\n" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []

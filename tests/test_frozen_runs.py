@@ -21,9 +21,10 @@ from vertebra.engine.backbone import Backbone
 from vertebra.engine.loading import load_backbone
 from vertebra.host.records import PluginRecord
 
-BACKBONE = {"config": {"n_layer": 1, "n_embd": 32, "n_head": 2}, "freeze": True}
+BACKBONE = {"init": "random", "config": {"n_layer": 1, "n_embd": 32, "n_head": 2}, "freeze": True}
 SETTINGS = [
     "task=ner",
+    "backbone.init=random",
     "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
     "backbone.freeze=true",
     "gpu=cpu",

@@ -15,6 +15,7 @@ import vertebra
 from vertebra.cli.main import main
 
 TINY = [
+    "backbone.init=random",
     "backbone.config={n_layer: 1, n_embd: 32, n_head: 2, resid_pdrop: 0.0, embd_pdrop: 0.0}",
     "gpu=cpu",
     "gpu.threads=1",

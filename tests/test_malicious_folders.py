@@ -27,7 +27,13 @@ from vertebra.host.manager import create_host
 from vertebra.report.html import write_report
 from vertebra.runs.folder import RunFolder
 
-SMALL = ["backbone.config={n_layer: 1, n_embd: 32, n_head: 2}", "gpu=cpu", "gpu.threads=1", "data.limit=40"]
+SMALL = [
+    "backbone.init=random",
+    "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
+    "gpu=cpu",
+    "gpu.threads=1",
+    "data.limit=40",
+]
 QUICK = [*SMALL, "trainer.max_steps=2", "trainer.trackers=[]"]
 TEXT = "Mr Orvann visited Talbek."
 PICKLES = (
@@ -530,7 +536,7 @@ def stopped(tmp_path: Path) -> Path:
         task="ner",
         gpu={"option": "cpu", "threads": 1},
         data={"limit": 40},
-        backbone={"config": {"n_layer": 1, "n_embd": 32, "n_head": 2}},
+        backbone={"init": "random", "config": {"n_layer": 1, "n_embd": 32, "n_head": 2}},
         trainer={"max_steps": 2, "evaluate_every": 1, "trackers": []},
     )
     folder = tmp_path / "stopped"

@@ -24,6 +24,7 @@ from vertebra.errors import RunError
 
 NO_DROPOUT = "resid_pdrop: 0.0, embd_pdrop: 0.0, attn_pdrop: 0.0"
 SMALL = [
+    "backbone.init=random",
     f"backbone.config={{n_layer: 1, n_embd: 32, n_head: 2, {NO_DROPOUT}}}",
     "task.dropout=0",
     "gpu.threads=1",

@@ -14,7 +14,13 @@ import pytest
 from vertebra.runs.folder import RunFolder
 
 DOCS = Path(__file__).parents[1] / "docs"
-TINY = ("backbone.config={n_layer: 1, n_embd: 32, n_head: 2}", "gpu=cpu", "gpu.threads=1", "data.limit=40")
+TINY = (
+    "backbone.init=random",
+    "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
+    "gpu=cpu",
+    "gpu.threads=1",
+    "data.limit=40",
+)
 
 
 def module(name: str) -> ModuleType:

@@ -24,6 +24,7 @@ RUN = [
     "gpu=cpu",
     "gpu.threads=1",
     "gpu.token_budget=60",  # several pieces a step
+    "backbone.init=random",
     "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
     "data.limit=60",
     "trainer.batch_size=12",

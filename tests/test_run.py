@@ -19,7 +19,13 @@ from vertebra.host.hookspecs import hookimpl
 from vertebra.host.manager import create_host
 from vertebra_ner.baselines import CRF
 
-SMALL = ["backbone.config={n_layer: 1, n_embd: 32, n_head: 2}", "gpu=cpu", "gpu.threads=1", "data.limit=60"]
+SMALL = [
+    "backbone.init=random",
+    "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
+    "gpu=cpu",
+    "gpu.threads=1",
+    "data.limit=60",
+]
 QUICK = [*SMALL, "trainer.max_steps=4", "trainer.learning_rate=1e-2"]
 
 
@@ -167,7 +173,7 @@ def test_python_without_hydra_gives_the_same_run(run: Path, tmp_path: Path) -> N
     code = (
         "import sys, vertebra\n"
         "config = vertebra.configure(task='ner', gpu={'option': 'cpu', 'threads': 1}, data={'limit': 60},\n"
-        "    backbone={'config': {'n_layer': 1, 'n_embd': 32, 'n_head': 2}},\n"
+        "    backbone={'init': 'random', 'config': {'n_layer': 1, 'n_embd': 32, 'n_head': 2}},\n"
         "    trainer={'max_steps': 4, 'learning_rate': 1e-2})\n"
         "vertebra.train(config, sys.argv[1])\n"
         "assert 'hydra' not in sys.modules and 'omegaconf' not in sys.modules\n"
@@ -233,7 +239,7 @@ def test_the_hooks_of_a_whole_run(tmp_path: Path) -> None:
         task="ner",
         gpu={"option": "cpu", "threads": 1},
         data={"limit": 60},
-        backbone={"config": {"n_layer": 1, "n_embd": 32, "n_head": 2}},
+        backbone={"init": "random", "config": {"n_layer": 1, "n_embd": 32, "n_head": 2}},
         trainer={"max_steps": 2},
     )
     vertebra.train(config, tmp_path / "run", host)

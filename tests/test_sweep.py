@@ -27,6 +27,7 @@ TINY = [
     "task=ner",
     "gpu=cpu",
     "gpu.threads=1",
+    "backbone.init=random",
     "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
     "data.limit=40",
     "trainer.batch_size=10",
@@ -117,7 +118,9 @@ def test_jobs_that_share_are_done_one_after_the_other(tmp_path: Path) -> None:
             done.extend(job.title for job in todo.values())
             return {}
 
-        small, large = ({"config": {"n_layer": layers, "n_embd": 32, "n_head": 2}} for layers in (1, 2))
+        small, large = (
+            {"init": "random", "config": {"n_layer": layers, "n_embd": 32, "n_head": 2}} for layers in (1, 2)
+        )
         jobs = [
             api.Job(
                 api.configure(task=task, backbone=backbone), {"task": task, "layers": backbone["config"]["n_layer"]}

@@ -14,6 +14,7 @@ from plugin_site import PluginSite
 
 SETTINGS = [
     "task=ner",
+    "backbone.init=random",
     "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
     "gpu.threads=1",
     "gpu.precision=fp32",
@@ -28,6 +29,7 @@ SETTINGS = [
     "trainer.behaviours=[small_memory]",
 ]
 NO_DROPOUT = [
+    "backbone.init=random",
     "backbone.config={n_layer: 1, n_embd: 32, n_head: 2, resid_pdrop: 0.0, embd_pdrop: 0.0, attn_pdrop: 0.0}",
     "task.dropout=0",
 ]

@@ -21,7 +21,7 @@ from vertebra.tasks.features import Features
 from vertebra.tasks.generation import Generation, fill
 
 TOKENIZER = load_tokenizer(BackboneConfig(), create_host())
-TINY = BackboneConfig(config={"n_layer": 1, "n_embd": 32, "n_head": 2})
+TINY = BackboneConfig(init="random", config={"n_layer": 1, "n_embd": 32, "n_head": 2})
 
 
 class Headline(Generation):

@@ -81,7 +81,7 @@ def test_gradients_are_those_of_the_definition() -> None:
 @pytest.mark.parametrize("attention", ["causal", "bidirectional"])
 def test_a_text_has_the_same_outputs_alone_and_in_a_batch(pooling: Any, packing: Any, attention: Any) -> None:
     settings = {"n_layer": 2, "n_embd": 32, "n_head": 2}
-    config = BackboneConfig(name="nano", config=settings, packing=packing, attention=attention)
+    config = BackboneConfig(name="nano", init="random", config=settings, packing=packing, attention=attention)
     backbone = load_backbone(config, create_host(), seed=1).eval()
     torch.manual_seed(0)
     head = pooled(pooling, backbone.width, nn.Linear(backbone.width, 3)).eval()

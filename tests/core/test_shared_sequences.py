@@ -118,7 +118,9 @@ def test_bad_tables_are_named(host: Host) -> None:
 
 def prepared() -> tuple[Choice, TaskModel, Any]:
     devices = set_up(GPUConfig(device="cpu", precision="fp32", threads=1, token_budget=2))
-    backbone = load_backbone(BackboneConfig(config={"n_layer": 1, "n_embd": 32, "n_head": 2}), create_host())
+    backbone = load_backbone(
+        BackboneConfig(init="random", config={"n_layer": 1, "n_embd": 32, "n_head": 2}), create_host()
+    )
     task = Choice()
     task.read_tables({"names": [{"name": name, "weight": 1} for name in ("one", "seventy seven", "two", "a b c")]})
     task.shared = encode_shared(task, backbone.tokenizer, context=backbone.info.context)

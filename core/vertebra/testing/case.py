@@ -166,6 +166,7 @@ class Case:
             task={"option": self.name, **settings},
             data={"limit": ROWS, **self.data},
             backbone={
+                "init": "random",
                 "config": {**TINY, **({} if dropout else NO_DROPOUT)},
                 "attention": self.task_class.attention,  # as declared, said in so many words
                 **(backbone or {}),

@@ -23,7 +23,13 @@ from vertebra_lm.config import MaskedNextTokenConfig
 from vertebra_lm.masked import MaskedNextToken
 from vertebra_lm.task import LanguageModelling
 
-TINY = ["backbone.config={n_layer: 1, n_embd: 32, n_head: 2}", "gpu=cpu", "gpu.threads=1", "gpu.precision=fp32"]
+TINY = [
+    "backbone.init=random",
+    "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
+    "gpu=cpu",
+    "gpu.threads=1",
+    "gpu.precision=fp32",
+]
 SAMPLE = ["data.options={train: 60, valid: 6, test: 6}", "task.window=64", "trainer.batch_size=8"]
 
 

@@ -11,7 +11,13 @@ import pytest
 import vertebra
 from vertebra.cli.main import main
 
-SMALL = ["backbone.config={n_layer: 1, n_embd: 32, n_head: 2}", "gpu=cpu", "gpu.threads=1", "trainer.trackers=[]"]
+SMALL = [
+    "backbone.init=random",
+    "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
+    "gpu=cpu",
+    "gpu.threads=1",
+    "trainer.trackers=[]",
+]
 SHORT = [*SMALL, "trainer.max_steps=4", "trainer.learning_rate=1e-2", "data.limit=40"]
 
 
@@ -127,7 +133,8 @@ def test_other_ways_to_train(task: str, changes: list[str], tmp_path: Path) -> N
 @pytest.mark.parametrize("task", ["qa", "answer_selection"])
 def test_what_is_learnt_does_not_depend_on_the_token_budget(task: str, tmp_path: Path) -> None:
     no_dropout = (
-        "backbone.config={n_layer: 1, n_embd: 32, n_head: 2, attn_pdrop: 0.0, embd_pdrop: 0.0, resid_pdrop: 0.0}"
+        "backbone.init=random",
+        "backbone.config={n_layer: 1, n_embd: 32, n_head: 2, attn_pdrop: 0.0, embd_pdrop: 0.0, resid_pdrop: 0.0}",
     )
     settings = [
         *SHORT,

@@ -35,6 +35,7 @@ TINY = {"n_layer": 1, "n_embd": 32, "n_head": 2, "resid_pdrop": 0.0, "embd_pdrop
 SETTINGS = {"width": 16, "dropout": 0.0, "item_id_dropout": 0.0, "max_items": 8}
 SMALL = [
     "task=recommendation",
+    "backbone.init=random",
     "backbone.config={n_layer: 1, n_embd: 32, n_head: 2, resid_pdrop: 0.0, embd_pdrop: 0.0, attn_pdrop: 0.0}",
     "task.width=16",
     "task.dropout=0",
@@ -56,7 +57,7 @@ def prepared(freeze: bool = False, **settings: Any) -> tuple[Prepared, TaskModel
     data = DataConfig(format="recommendation_sample", options={"users": 20, "series": 6})
     config = RunConfig(
         tasks=(TaskChoice("recommendation", RecommendationConfig(**{**SETTINGS, **settings}), data),),
-        backbone=BackboneConfig(config=TINY, freeze=freeze),
+        backbone=BackboneConfig(init="random", config=TINY, freeze=freeze),
         gpu=GPUConfig(device="cpu", precision="fp32", threads=1),
     )
     devices = set_up(config.gpu)

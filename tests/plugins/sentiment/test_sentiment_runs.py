@@ -14,6 +14,7 @@ from vertebra.engine.evaluate import count
 from vertebra.metrics.classification import Accuracy
 
 SMALL = [
+    "backbone.init=random",
     "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
     *("gpu=cpu", "gpu.threads=1", "trainer.trackers=[]", "trainer.max_steps=6", "trainer.learning_rate=1e-2"),
 ]
