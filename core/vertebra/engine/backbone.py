@@ -105,6 +105,11 @@ class Backbone(nn.Module):
             language_model.all_tied_weights_keys = {}
 
     @property
+    def kernels(self) -> Kernels:
+        """What multiplies the matrices of layers written out, here and now."""
+        return self._kernels or PlainKernels(_dtype(self.model))
+
+    @property
     def width(self) -> int:
         """D, the width of the hidden states."""
         return int(self.model.config.hidden_size)

@@ -22,6 +22,9 @@ class Kernels(Protocol):
     def gelu_linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
         """Return GELU, in its tanh form, of the layer's output (T, O)."""
 
+    def at_positions(self) -> Kernels:
+        """Return what multiplies from where on the rows are those of the positions that are read, and no longer all."""
+
 
 class PlainKernels:
     """Multiply in `dtype` with the parameters as they are; differentiable."""
@@ -36,6 +39,10 @@ class PlainKernels:
     def gelu_linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
         """Return GELU of the layer's output (T, O) in `dtype`."""
         return functions.gelu(self.linear(layer, x_TI))
+
+    def at_positions(self) -> PlainKernels:
+        """Return these: all rows are alike to them."""
+        return self
 
 
 class PrepackedKernels:
@@ -52,6 +59,10 @@ class PrepackedKernels:
     def gelu_linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
         """Return GELU of the layer's output (T, O) in `dtype`."""
         return prepacked.gelu_linear(x_TI.to(self.dtype), *self._weights(layer))
+
+    def at_positions(self) -> PrepackedKernels:
+        """Return these: all rows are alike to them."""
+        return self
 
     def _weights(self, layer: Layer) -> tuple[Tensor, Tensor | None]:
         if layer not in self._packed:
