@@ -21,6 +21,7 @@ from vertebra.engine.adapters.mixed import LoRA, MixedBackbone
 from vertebra.engine.adapters.views import own_what_is_trained, view
 from vertebra.engine.attention import PACKED
 from vertebra.engine.backbone import Attention, Backbone, BackboneInfo, Layers, Packing
+from vertebra.engine.blocks.kernels import PassingKernels
 from vertebra.engine.loading import checkpoint_activations, load_tokenizer
 from vertebra.engine.mixed_batch import mix
 from vertebra.engine.packing import PackedBatch, pack
@@ -173,12 +174,14 @@ def test_tasks_that_look_back_and_tasks_that_look_both_ways_share_a_pass(layers:
             torch.testing.assert_close(found[name], one(given_[name]), rtol=1e-5, atol=1e-5)
 
 
-def test_prepacked_weights_serve_a_mixed_pass() -> None:
+@pytest.mark.parametrize("keep", [True, False])
+def test_prepacked_weights_serve_a_mixed_pass(keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PassingKernels, "ENOUGH", 1)
     base = plain()
     own = {name: learnt(base, adapter, seed) for seed, (name, adapter) in enumerate(TASKS.items())}
     given_ = batches(LENGTHS)
     together, model = mix(given_), mixed(base, own)
-    with torch.no_grad(), model.prepacked():
+    with torch.no_grad(), model.prepacked(keep=keep):
         found = together.split(model(together))
     with torch.no_grad():
         for name, one in own.items():

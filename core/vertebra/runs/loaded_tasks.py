@@ -115,7 +115,8 @@ class LoadedTasks:
 
         every = [one for own in features.values() for one in own]
         padded = self.backbone.info.packing == "padded"
-        with self.mixed.prepacked(self.devices.evaluation_dtype):
+        # One backbone in memory is what this is for, so no second copy in another layout.
+        with self.mixed.prepacked(self.devices.evaluation_dtype, keep=False):
             for batch, outputs in self.devices.budget.in_pieces(
                 every, compute, lambda piece: f"a row of '{owner[id(piece[0])]}'", padded=padded
             ):

@@ -111,9 +111,9 @@ class MixedBackbone(nn.Module):
             )
         self._layers = layers
 
-    def prepacked(self, dtype: torch.dtype | None = None) -> AbstractContextManager[None]:
+    def prepacked(self, dtype: torch.dtype | None = None, *, keep: bool = True) -> AbstractContextManager[None]:
         """Lay the base weights out for inference, as `Backbone.prepacked` does."""
-        return self.backbone.prepacked(dtype)
+        return self.backbone.prepacked(dtype, keep=keep)
 
     def forward(self, batch: MixedBatch) -> Tensor:
         """Return the hidden states (P, D) at the stream's positions; `MixedBatch.split` gives each task its own."""
