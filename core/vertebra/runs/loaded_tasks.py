@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vertebra.config.schema import RunConfig
+from vertebra.config.schema import BackboneConfig
 from vertebra.engine.adapters.adapter import adapter_name, base_fingerprint
 from vertebra.engine.adapters.mixed import MIXABLE, LoRA, MixedBackbone
 from vertebra.engine.adapters.views import view
@@ -144,7 +144,8 @@ def load_tasks(saved: Sequence[Saved] | Mapping[str, Saved], device: str, host: 
         raise RunError("There is nothing to load: name at least one run or bundle.")
     _refuse_different(every)
     first = next(iter(every.values()))
-    base_config = replace(first.base, gradient_checkpointing=False, context=None)
+    packing = next((one.base.packing for one in every.values() if one.base.packing != "padded"), "padded")
+    base_config = replace(first.base, gradient_checkpointing=False, context=None, packing=packing)
     writes = any(one.task.needs_language_model for one in every.values())
     # Whether a task may see what it is to write was settled when it was trained.
     base = load_backbone(base_config, host, prefer="bidirectional", language_model=writes)
@@ -213,8 +214,11 @@ def _refuse_different(every: Mapping[str, Saved]) -> None:
                 f"'{name}' in '{one.folder.path}' was trained on another backbone than '{first_name}' in "
                 f"'{first.folder.path}': they cannot share one. Train them over one folder: backbone=hf backbone.path=FOLDER."
             )
+        both_own = one.own_backbone and first.own_backbone
         for setting in ("dtype", "config"):
-            own, others_own = (_built(saved.config, setting) for saved in (one, first))
+            own, others_own = (
+                _built(saved.config.backbone if both_own else saved.base, setting) for saved in (one, first)
+            )
             if own != others_own:
                 raise RunError(
                     f"'{name}' was trained with backbone.{setting}={own}, '{first_name}' with {others_own}: they cannot share "
@@ -222,7 +226,7 @@ def _refuse_different(every: Mapping[str, Saved]) -> None:
                 )
 
 
-def _built(config: RunConfig, setting: str) -> Any:
+def _built(config: BackboneConfig, setting: str) -> Any:
     """Return a setting of how the backbone is built; what is dropped in training plays no part."""
-    found = getattr(config.backbone, setting)
+    found = getattr(config, setting)
     return {key: value for key, value in found.items() if "drop" not in key} if isinstance(found, dict) else found

@@ -69,8 +69,9 @@ class LoRA:
         for module in whole_model(backbone).modules():
             if not hasattr(module, "lora_A") or not len(module.lora_A):
                 continue
-            if type(module).__name__ != "Linear" or getattr(module, "use_dora", {}).get(NAME):
-                raise BackboneError("Only plain LoRA can be mixed in one pass.")
+            plain = type(module).__name__ == "Linear" and not getattr(module, "use_dora", {}).get(NAME)
+            if not plain or id(module) not in named:
+                raise BackboneError("Only plain LoRA inside the backbone's layers can be mixed in one pass.")
             dropout = module.lora_dropout[NAME]
             found[named[id(module)]] = LowRank(
                 module.lora_A[NAME].weight,
