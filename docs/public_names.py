@@ -27,6 +27,7 @@ PAGES = {
 
 ALSO = (
     "vertebra.runs.load.LoadedRun",
+    "vertebra.runs.loaded_tasks.LoadedTasks",
     "vertebra.runs.probe.ScoredHead",
     "vertebra.engine.heads.TrainedHead",
     "vertebra.config.schema.Strict",

@@ -30,6 +30,7 @@ COMMANDS = {
     "train": "fine-tuning, beside Hugging Face Trainer",
     "pretrain": "a language model on running text, beside Hugging Face Trainer",
     "evaluate": "predicting a split, beside Trainer.predict",
+    "bundle": "six tasks over one backbone, beside a transformers pipeline for each",
     "generate": "answering many requests, beside transformers' generate",
     "probe": "linear heads on a frozen backbone, beside a run of Trainer for each",
     "sweep": "many runs in one process, beside a process for each",
@@ -93,9 +94,11 @@ def parser() -> Parser:
         "--heads", type=numbers, default=(1, 4, 16), metavar="K,K,...", help="heads to train at once (default: 1,4,16)"
     )
     add_sweep(parsers["sweep"])
-    parsers["generate"].add_argument(
-        "--requests", type=positive, default=32, help="answered at once (default: %(default)s)"
-    )
+    add_bundle(parsers["bundle"])
+    for name in ("generate", "bundle"):
+        parsers[name].add_argument(
+            "--requests", type=positive, default=32, help="answered at once (default: %(default)s)"
+        )
     return top
 
 
@@ -106,6 +109,16 @@ def add_sweep(one: argparse.ArgumentParser) -> None:
     one.add_argument("--steps", type=positive, default=50, help="steps of a short run (default: %(default)s)")
     one.add_argument("--rows", type=positive, default=1024, help="at most, of each split (default: %(default)s)")
     one.set_defaults(repeats=1)
+
+
+def add_bundle(one: argparse.ArgumentParser) -> None:
+    """Add what the comparison of tasks over one backbone with pipelines takes: GPT-2 in fp32 on the CPU."""
+    one.add_argument("--shape", type=shape, default=GPT2, help="gpt2 (12x768) or LAYERSxWIDTH (default: gpt2)")
+    one.add_argument("--data", help=ROWS)
+    one.add_argument("--threads", type=positive, default=1, help="CPU threads of each side (default: %(default)s)")
+    one.add_argument("--peer", choices=tuple(PEERS), default="all", help="settings of the peer (default: %(default)s)")
+    one.add_argument("--rows", type=positive, default=192, help="texts of a turn (default: %(default)s)")
+    one.set_defaults(precision="fp32")
 
 
 ROWS = "conll, sst2, synthetic[:TOKENS], or the path of CoNLL files (default: conll where it is, else synthetic)"

@@ -51,7 +51,8 @@ class Texts(Task):
 
     def encode(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> Features:
         """Return the tokens of the text, at most 128 as in run_glue.py."""
-        return Features(tokenizer(row["text"]), target=self.labels.index(row["label"])).truncated(128)
+        target = self.labels.index(row["label"]) if "label" in row else None
+        return Features(tokenizer(row["text"]), target=target).truncated(128)
 
     def build_head(self, width: int) -> nn.Module:
         """Return a linear layer without bias, (P, width) to (P, L)."""

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vertebra.cli.cache import in_days, size
+from vertebra.cli.cache import in_days
 from vertebra.cli.main import main
 from vertebra.data.cache import Encoded, FeatureCache
 from vertebra.data.entries import cache_root
 from vertebra.data.kept import DAY, list_kept, remove
 from vertebra.engine.hidden_cache import HiddenCache
+from vertebra.report.numbers import size
 from vertebra.tasks.features import Features
 
 ENCODED = Encoded([Features([5, 6, 7], target=[1, 2, 3])], too_long=0)

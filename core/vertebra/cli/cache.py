@@ -18,6 +18,7 @@ from vertebra.data.entries import cache_root
 from vertebra.data.kept import Kept, chosen, list_kept, remove
 from vertebra.errors import RunError, VertebraError
 from vertebra.names import unknown
+from vertebra.report.numbers import size
 
 
 def main(argv: Sequence[str]) -> int:
@@ -136,16 +137,6 @@ def show(entries: Sequence[Kept], console: Console) -> None:
 def counted(entries: Sequence[Kept]) -> str:
     """Return how many entries there are, and their size."""
     return f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'} ({size(sum(one.size for one in entries))})"
-
-
-def size(n_bytes: float) -> str:
-    """Return a number of bytes as people read it, in units of 1000."""
-    unit = "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if n_bytes < 999.5:
-            break
-        n_bytes, unit = n_bytes / 1000, larger
-    return f"{n_bytes:.3g} {unit}"
 
 
 def in_days(age: float) -> str:

@@ -102,7 +102,7 @@ def hub() -> dict[str, Any]:
 
 def show(found: Mapping[str, Any], console: Console) -> None:
     """Print what was found."""
-    from vertebra.cli.cache import size
+    from vertebra.report.numbers import size
 
     heading(console, "Environment")
     facts(console, {**found["environment"], "folder": str(Path.cwd())})

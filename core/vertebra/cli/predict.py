@@ -1,32 +1,38 @@
-"""`vertebra predict`: predictions of a trained run, for texts or for a file of any size."""
+"""`vertebra predict`: predictions of trained runs or bundles, for texts or for a file of any size."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from vertebra.cli.parser import Parser
 from vertebra.data.files import require_file, require_place
 from vertebra.errors import DataError, RunError
+
+if TYPE_CHECKING:
+    from vertebra.runs.load import LoadedRun
+    from vertebra.runs.loaded_tasks import LoadedTasks
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `vertebra predict` with these arguments; each prediction is one line of JSON."""
     parser = Parser(
         "vertebra predict",
-        description="Predict with a trained run. Each prediction is one line of JSON.",
+        description="Predict with a trained run or bundle. Each prediction is one line of JSON. Several of them share one "
+        "backbone: a text is then for each task, and a row of a file names its own in a column 'task'.",
         epilog="example: vertebra predict runs/ner/2026-11-22_10-00-00 --text 'Angela Merkel visited Paris.'",
     )
-    parser.add_argument("run", metavar="RUN_DIR", help="the folder of the run")
+    parser.add_argument("runs", metavar="RUN_DIR", nargs="+", help="the folder of a run or of a bundle")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", action="append", help="a text; may be given several times")
     source.add_argument("--file", type=Path, help="jsonl, csv, tsv or txt (one text a line), also .gz and .xz")
     parser.add_argument("--output", type=Path, help="a file to write to, by default standard output")
+    parser.add_argument("--backbone", metavar="PLACE", help="the backbone's folder or Hub name, where it has moved")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments = parser.parse_args(list(argv))
     if arguments.file is not None:
@@ -38,14 +44,20 @@ def main(argv: Sequence[str]) -> int:
 
     from vertebra.runs.load import load
 
-    run = load(arguments.run, device=arguments.device)
+    place = {"device": arguments.device, "backbone": arguments.backbone}
+    alone = len(arguments.runs) == 1
+    lines = (
+        _lines(load(arguments.runs[0], **place), arguments)
+        if alone
+        else _mixed(load(arguments.runs, **place), arguments)
+    )
     if arguments.output is None:
-        _write(run, arguments, sys.stdout)
+        _write(lines, arguments, sys.stdout)
         return 0
     aside = arguments.output.with_name(f".{arguments.output.name}.part")
     try:
         with aside.open("w", encoding="utf-8") as out:
-            number = _write(run, arguments, out)
+            number = _write(lines, arguments, out)
         aside.replace(arguments.output)
     except OSError as error:
         raise RunError(f"Cannot write '{arguments.output}': {error.strerror or error}.") from error
@@ -56,16 +68,27 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _write(run: object, arguments: argparse.Namespace, out: TextIO) -> int:
+def _lines(run: LoadedRun, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from vertebra.data.load import iterate_file
-    from vertebra.runs.load import LoadedRun
 
-    assert isinstance(run, LoadedRun)
-    data = run.config.tasks[0].data
-    inputs = arguments.text or iterate_file(arguments.file, data, run.task)
-    written = 0
+    inputs = arguments.text or iterate_file(arguments.file, run.config.tasks[0].data, run.task)
     for row, prediction in run.stream(inputs):
-        print(json.dumps({"id": row["id"], "prediction": prediction}, ensure_ascii=False), file=out)
+        yield {"id": row["id"], "prediction": prediction}
+
+
+def _mixed(tasks: LoadedTasks, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from vertebra.data.load import iterate_mixed_file
+
+    known = {name: (run.config.tasks[0].data, run.task) for name, run in tasks.runs.items()}
+    texts = [(name, text) for text in arguments.text or () for name in known]
+    for name, row, prediction in tasks.stream(texts or iterate_mixed_file(arguments.file, known)):
+        yield {"id": row["id"], "task": name, "prediction": prediction}
+
+
+def _write(lines: Iterable[dict[str, Any]], arguments: argparse.Namespace, out: TextIO) -> int:
+    written = 0
+    for line in lines:
+        print(json.dumps(line, ensure_ascii=False), file=out)
         written += 1
     if not written:
         raise DataError(f"'{arguments.file}' has no rows.")

@@ -93,6 +93,26 @@ def iterate_file(path: Path, data: DataConfig, task: Task) -> Iterator[Row]:
         yield row | {ID: _id(raw, its_data, f"row-{number}", required=False)}
 
 
+def iterate_mixed_file(path: Path, tasks: Mapping[str, tuple[DataConfig, Task]]) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of a file, each with the name in its column `task`; as `iterate_file` does of one task's rows."""
+    path = Path(path).expanduser()
+    for number, raw in enumerate(STREAMS[format_of(path, DataConfig())](path, DataConfig()), start=1):
+        name = raw.pop("task", None)
+        if name is None:
+            raise DataError(
+                f"'{path}' row {number} names no task: with several runs each row has a column 'task', which is one of "
+                f"{listed(list(tasks))}."
+            )
+        if name not in tasks:
+            raise DataError(f"'{path}' row {number}: {unknown('task', str(name), tasks)}")
+        data, task = tasks[name]
+        try:
+            row = _for_prediction(raw, data, task, task.needed_for_prediction())
+        except DataError as error:
+            raise DataError(f"'{path}' row {number}: {error}") from None
+        yield name, row | {ID: _id(raw, data, f"row-{number}", required=False)}
+
+
 def unseen_labels(task: Task, rows: Mapping[str, Iterable[Row]]) -> list[str]:
     """Return a note for each split with labels that the training rows lack, which a fitted task cannot predict."""
     labels = {split: Counter(label for row in some for label in task.labels_of(row)) for split, some in rows.items()}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vertebra.engine.blocks.kernels import Kernels, PlainKernels, PrepackedKernels
+from vertebra.engine.blocks.kernels import Kernels, PassingKernels, PlainKernels, PrepackedKernels
 from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.packing import PackedBatch, rounded
 from vertebra.engine.prepacked import can_prepack
@@ -105,6 +105,11 @@ class Backbone(nn.Module):
             language_model.all_tied_weights_keys = {}
 
     @property
+    def kernels(self) -> Kernels:
+        """What multiplies the matrices of layers written out, here and now."""
+        return self._kernels or PlainKernels(_dtype(self.model))
+
+    @property
     def width(self) -> int:
         """D, the width of the hidden states."""
         return int(self.model.config.hidden_size)
@@ -120,12 +125,15 @@ class Backbone(nn.Module):
         return run_packed(self.model, batch, self.info.attention)[batch.positions_P]
 
     @contextmanager
-    def prepacked(self, dtype: torch.dtype | None = None) -> Iterator[None]:
-        """Lay the weights out for inference on the CPU, in `dtype`, by default their own; meanwhile they must not change."""
+    def prepacked(self, dtype: torch.dtype | None = None, *, keep: bool = True) -> Iterator[None]:
+        """Lay the weights out for inference on the CPU, in `dtype`, by default their own; meanwhile they must not change.
+
+        That is a second copy of them, which is there as long as the context lasts; without `keep` only of one at a time.
+        """
         dtype = dtype or self.model.dtype
         on_cpu = self.model.device.type == "cpu"
         if self.info.layers == "written out" and on_cpu and can_prepack(dtype):
-            self._kernels = PrepackedKernels(dtype)
+            self._kernels = PrepackedKernels(dtype) if keep else PassingKernels(dtype)
         try:
             yield
         finally:

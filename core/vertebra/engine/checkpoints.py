@@ -36,7 +36,7 @@ def write_folder(place: Path, fill: Callable[[Path], None]) -> None:
         aside.mkdir(parents=True)
         fill(aside)
         files = sorted(path for path in aside.rglob("*") if path.is_file())
-        hashes = {path.relative_to(aside).as_posix(): _hash(path) for path in files}
+        hashes = {path.relative_to(aside).as_posix(): file_hash(path) for path in files}
         (aside / MANIFEST).write_text(json.dumps({"files": hashes}, indent=1), encoding="utf-8")
         for path in [*aside.rglob("*"), aside]:
             _flush(path)
@@ -56,7 +56,7 @@ def is_whole(folder: Path) -> bool:
         hashes = read_manifest(folder)
         if any(path.is_symlink() for path in folder.rglob("*")):  # it may lead anywhere
             return False
-        return all(_hash(folder / name) == expected for name, expected in hashes.items())
+        return all(file_hash(folder / name) == expected for name, expected in hashes.items())
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
@@ -73,7 +73,8 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).splitlines()[0].removesuffix(".")
 
 
-def _hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

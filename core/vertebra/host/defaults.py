@@ -109,6 +109,7 @@ def register_commands() -> list[CommandRef]:
         "runs": "list runs, with their settings and scores",
         "resume": "go on with a run that was stopped, killed, or failed",
         "predict": "predict with a finished run, from text or from a file",
+        "bundle": "keep a trained task without its backbone: make, show and check a small folder",
         "export": "write a run's backbone to a folder that transformers loads",
         "compare": "compare two finished runs on the same rows: is the difference real, and where is it?",
         "leaderboard": "compare finished runs over seeds and tasks, as one report",

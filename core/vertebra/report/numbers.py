@@ -38,3 +38,13 @@ def magnitude(number: float) -> str:
             value = number / size
             return f"{value:.0f}{unit}" if value >= 100 else f"{value:.1f}{unit}"
     return f"{number:.0f}"
+
+
+def size(n_bytes: float) -> str:
+    """Write a number of bytes in units of 1000: `4.9 MB`."""
+    unit = "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if n_bytes < 999.5:
+            break
+        n_bytes, unit = n_bytes / 1000, larger
+    return f"{n_bytes:.3g} {unit}"

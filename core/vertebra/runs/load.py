@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args, overload
 
 from vertebra.config.document import from_document
 from vertebra.config.schema import BackboneConfig, DataConfig, GPUConfig, RunConfig
 from vertebra.data.encode import encode_shared, encode_split
 from vertebra.data.load import Splits, load_splits
 from vertebra.engine.adapters.adapter import adapt, leave_room
+from vertebra.engine.adapters.views import own_what_is_trained
 from vertebra.engine.backbone import Attention, Backbone, Direction
 from vertebra.engine.checkpoints import is_whole
 from vertebra.engine.devices import Devices, set_up
@@ -24,14 +25,18 @@ from vertebra.engine.model import TaskModel
 from vertebra.engine.writer import Writer
 from vertebra.errors import RunError
 from vertebra.host.manager import Host, create_host
+from vertebra.runs.bundle_folder import BundleFolder, open_trained
 from vertebra.runs.corpora import read_corpora
 from vertebra.runs.folder import RunFolder
-from vertebra.runs.saved import load_adapter, load_heads
+from vertebra.runs.saved import load_adapter, load_heads, refuse_other_backbone
 from vertebra.runs.tasks import load_task
 from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.features import Features
 from vertebra.tasks.generation import Generation
 from vertebra.tasks.task import Row, Task
+
+if TYPE_CHECKING:
+    from vertebra.runs.loaded_tasks import LoadedTasks
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +65,9 @@ class LoadedRun:
 
     def stream(self, inputs: Iterable[str | Row]) -> Iterator[tuple[Row, Any]]:
         """Yield each row with its prediction, some rows at a time: memory does not grow with their number."""
-        rows = (self._row(given, number) for number, given in enumerate(inputs, start=1))
+        rows = (self.make_row(given, number) for number, given in enumerate(inputs, start=1))
         while chunk := list(islice(rows, CHUNK)):
-            parts = list(predict_parts(self.model, self.task, self.encode(chunk), self.devices, writer=self._writer))
+            parts = list(predict_parts(self.model, self.task, self.encode(chunk), self.devices, writer=self.writer))
             for row, values in zip(chunk, by_row(chunk, parts), strict=True):
                 yield row, self.task.combine(row, values)
 
@@ -95,11 +100,12 @@ class LoadedRun:
         self.task.shared = encode_shared(self.task, backbone.tokenizer, context=backbone.info.context)
 
     @cached_property
-    def _writer(self) -> Writer | None:
+    def writer(self) -> Writer | None:
         """What writes the texts of a task that has some; the weights stay as they are."""
         return Writer(self.model.backbone, self.task, self.devices) if isinstance(self.task, Generation) else None
 
-    def _row(self, given: str | Row, number: int) -> Row:
+    def make_row(self, given: str | Row, number: int) -> Row:
+        """Return the row of a text or of what a user gave as a row, the `number`th; `RunError` where a column is missing."""
         row = self.task.row_from_text(given) if isinstance(given, str) else dict(given)
         missing = [name for name in self.task.needed_for_prediction() if name not in row]
         if missing:
@@ -107,38 +113,128 @@ class LoadedRun:
         return {"id": f"row-{number}", **row}
 
 
-def load(run: Path | str, *, device: str = "auto", host: Host | None = None) -> LoadedRun:
-    """Load the run in a folder; nothing in the folder is executed.
+@overload
+def load(
+    run: Path | str, /, *, device: str = "auto", backbone: Path | str | None = None, host: Host | None = None
+) -> LoadedRun: ...
 
-    `device` is auto, cpu or cuda. Raises `RunError` for a folder that holds no trained run or a damaged one.
+
+@overload
+def load(
+    run: Path | str,
+    second: Path | str,
+    /,
+    *more: Path | str,
+    device: str = "auto",
+    backbone: Path | str | None = None,
+    host: Host | None = None,
+) -> LoadedTasks: ...
+
+
+@overload
+def load(
+    run: list[Path | str] | list[Path] | list[str] | Mapping[str, Path | str],
+    /,
+    *,
+    device: str = "auto",
+    backbone: Path | str | None = None,
+    host: Host | None = None,
+) -> LoadedTasks: ...
+
+
+def load(
+    run: Path | str | list[Path | str] | list[Path] | list[str] | Mapping[str, Path | str],
+    /,
+    *more: Path | str,
+    device: str = "auto",
+    backbone: Path | str | None = None,
+    host: Host | None = None,
+) -> LoadedRun | LoadedTasks:
+    """Load the run or the bundle in a folder; nothing in the folder is executed.
+
+    Several folders, a list of them, or a mapping from names that you choose, give one object with one backbone in memory
+    (`LoadedTasks`). `device` is auto, cpu or cuda. `backbone` says where the backbone is, a folder or a Hub name, where it
+    is not where it was in training. Raises `RunError` for a folder that holds no trained run or a damaged one, for a
+    backbone that it was not trained on, and for runs that have no backbone in common.
     """
     host = host or create_host()
-    folder = RunFolder.open(run)
-    config = from_document(folder.read_config(), host)
-    if not is_whole(folder.model):
+    if isinstance(run, str | Path) and not more:
+        return _load_one(open_saved(run, host, backbone), device, host)
+    from vertebra.runs.loaded_tasks import load_tasks
+
+    if isinstance(run, Mapping):
+        return load_tasks({name: open_saved(one, host, backbone) for name, one in run.items()}, device, host)
+    first = [run] if isinstance(run, str | Path) else list(run)
+    return load_tasks([open_saved(one, host, backbone) for one in (*first, *more)], device, host)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A trained task on disk, whose files are whole."""
+
+    folder: RunFolder
+    config: RunConfig
+    task: Task
+    base: BackboneConfig
+    """Where its backbone is, and how it attends."""
+    own_backbone: bool
+    """Whether that is the one saved with it."""
+
+
+def open_saved(path: Path | str, host: Host, backbone: Path | str | None = None) -> Saved:
+    """Open a run or a bundle, with its backbone elsewhere than it says, where that is given."""
+    folder = open_trained(path)
+    if isinstance(folder, BundleFolder):
+        folder.require_whole()
+    elif not is_whole(folder.model):
         raise RunError(f"The model in '{folder.model}' is damaged: its files do not fit their hashes in manifest.json.")
-    task = restore_task(config, folder, host)
-    _say_whether_the_backbone_has_changed(config.backbone, folder, host)
-    backbone = adapt(load_base(folder, config, task, host), config, host)
-    load_adapter(folder, backbone)
+    config = from_document(folder.read_config(), host)
+    own_backbone = (folder.model / "backbone").is_dir() and backbone is None
+    base = replace(config.backbone, init="pretrained", attention=saved_attention(folder))
+    if own_backbone:
+        saved = str(folder.model / "backbone")
+        base = replace(base, name="hf", path=saved, revision=None, config={}, gradient_checkpointing=False)
+    elif backbone is not None:
+        known = str(backbone) in host.names("backbone") and not Path(backbone).is_dir()
+        name, place = (str(backbone), None) if known else ("hf", str(backbone))
+        base = replace(base, name=name, path=place, revision=None)
+    return Saved(folder, config, restore_task(config, folder, host), base, own_backbone)
+
+
+def _load_one(saved: Saved, device: str, host: Host) -> LoadedRun:
+    task = saved.task
+    _say_whether_the_backbone_has_changed(saved.config.backbone, saved.folder, host)
+    backbone = load_backbone(saved.base, host, prefer=task.attention, language_model=task.needs_language_model)
+    return put_together(saved, backbone, set_up(gpu_config(saved, device)), host)
+
+
+def gpu_config(saved: Saved, device: str) -> GPUConfig:
+    """Return what a trained task computes on, and in which precision."""
+    return GPUConfig(device=device, precision=saved.config.gpu.precision)  # type: ignore[arg-type]  # checked by set_up
+
+
+def put_together(
+    saved: Saved,
+    backbone: Backbone,
+    devices: Devices,
+    host: Host,
+    fingerprint: str | None = None,
+    base: Backbone | None = None,
+) -> LoadedRun:
+    """Put what was learnt on a plain backbone, whose `base_fingerprint` may be known, or on a view of `base`."""
+    task, folder = saved.task, saved.folder
+    refuse_other_backbone(folder, backbone)
+    leave_room(backbone, saved.config.adapter)
+    backbone = adapt(backbone, saved.config, host, fingerprint)
+    if base is not None:
+        own_what_is_trained(backbone, base)
+    load_adapter(folder, backbone, own_backbone=saved.own_backbone)
     model = TaskModel(backbone, {task.name: task.build_head_on(backbone)})
     load_heads(folder, model)
-    gpu = GPUConfig(device=device, precision=config.gpu.precision)  # type: ignore[arg-type]  # checked below
-    devices = set_up(gpu)
-    loaded = LoadedRun(folder, config, task, model.to(devices.accelerator.device).eval(), devices)
+    loaded = LoadedRun(folder, saved.config, task, model.to(devices.accelerator.device).eval(), devices)
     loaded.encode_shared()
     share(loaded.model, task, devices)
     return loaded
-
-
-def load_base(folder: RunFolder, config: RunConfig, task: Task, host: Host) -> Backbone:
-    """Load the backbone that a run saved or, where it saved its adapter alone, the one that it began with."""
-    base = replace(config.backbone, init="pretrained", attention=saved_attention(folder))
-    if (saved := folder.model / "backbone").is_dir():
-        base = replace(base, name="hf", path=str(saved), revision=None, config={}, gradient_checkpointing=False)
-    backbone = load_backbone(base, host, prefer=task.attention, language_model=task.needs_language_model)
-    leave_room(backbone, config.adapter)
-    return backbone
 
 
 def restore_task(config: RunConfig, folder: RunFolder, host: Host) -> Task:

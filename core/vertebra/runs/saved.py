@@ -13,11 +13,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_model
 from torch import Tensor, nn
 
+from vertebra.engine.adapters.adapter import tokenizer_fingerprint
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.loading import quiet_bars
 from vertebra.engine.model import TaskModel
@@ -74,20 +76,57 @@ def load_heads(run: RunFolder, model: TaskModel) -> None:
         raise RunError(f"Cannot read the heads in '{file}': {str(error).splitlines()[0]}") from error
 
 
-def load_adapter(run: RunFolder, backbone: Backbone) -> None:
-    """Put what the adapter learnt into an adapted backbone.
+def load_adapter(run: RunFolder, backbone: Backbone, *, own_backbone: bool) -> None:
+    """Put what the adapter learnt into an adapted backbone; `own_backbone` where that is the one saved with the run.
 
     `RunError` where the files are damaged, or the backbone is another one than the run began with.
     """
     if backbone.adapter is None:
         return
-    about = run.read_state().get("adapter")
-    expected = about.get("base") if isinstance(about, dict) else None
-    saved_with_it = (run.model / "backbone").is_dir()
-    if not saved_with_it and expected != backbone.adapter.base_fingerprint:
+    if not own_backbone and expected_base(run) != backbone.adapter.base_fingerprint:
         raise RunError(
             f"The adapter in '{run.path}' was trained on another backbone than '{backbone.info.name}' is now: its weights or "
             "its vocabulary have changed. Give it the one that it was trained on."
         )
     if backbone.adapter.tensors():
         backbone.adapter.load(run.model / "adapter")
+
+
+def expected_base(run: RunFolder) -> str | None:
+    """Return the hash of the backbone that a run's adapter was trained on; None for a run without an adapter."""
+    about = run.read_state().get("adapter")
+    found = about.get("base") if isinstance(about, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def refuse_other_backbone(run: RunFolder, backbone: Backbone) -> None:
+    """Raise `RunError`, with the reason, where a bundle says that it belongs to another model or another tokenizer.
+
+    Its weights are compared by `load_adapter`.
+    """
+    about = run.read_state().get("backbone")
+    if not isinstance(about, dict) or "shape" not in about:  # a run's folder does not say it
+        return
+    asked, found = about["shape"], shape_of(backbone)
+    if isinstance(asked, dict) and (wrong := [name for name, value in found.items() if asked.get(name) != value]):
+        name = wrong[0]
+        raise RunError(
+            f"The bundle in '{run.path}' was made for another backbone than '{backbone.info.name}': {name} is "
+            f"{found[name]}, and {asked.get(name)} where it was trained. Give it the one that it was trained on."
+        )
+    if about.get("tokenizer") != tokenizer_fingerprint(backbone):
+        raise RunError(
+            f"The bundle in '{run.path}' was made for another tokenizer than that of '{backbone.info.name}': its vocabulary, "
+            "or how it cuts texts, is not the same. Give it the backbone that it was trained on."
+        )
+
+
+def shape_of(backbone: Backbone) -> dict[str, Any]:
+    """Return what a model is like, apart from its weights."""
+    config = backbone.model.config
+    return {
+        "family": config.model_type,
+        "layers": config.num_hidden_layers,
+        "width": config.hidden_size,
+        "vocabulary": backbone.model.get_input_embeddings().num_embeddings,
+    }

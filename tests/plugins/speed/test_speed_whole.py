@@ -71,6 +71,14 @@ def test_evaluate_on_files_of_the_user(tmp_path: Path) -> None:
     assert all(set(by_rows) == {"8", "32", "128"} for by_rows in report["memory"].values())
 
 
+def test_bundle(tmp_path: Path) -> None:
+    report = speed("bundle --shape 1x32 --data synthetic:6 --repeats 2 --rows 12 --requests 6", tmp_path)
+    assert [side["name"] for side in report["sides"]] == ["pipelines, default", "pipelines, best", "Vertebra, fp32"]
+    assert len(report["ratios"]) == 2
+    held = {name: found["MiB above the imports"] for name, found in report["differences"].items()}
+    assert held.keys() == {*(side["name"] for side in report["sides"]), "Vertebra, one task"}
+
+
 def test_generate(tmp_path: Path) -> None:
     report = speed(f"generate {SMALL} --requests 3", tmp_path)
     assert len(report["sides"]) == 5

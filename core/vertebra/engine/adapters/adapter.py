@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from vertebra.engine.backbone import Backbone
 
 NONE = AdapterConfig.name
+SPECIMENS = (
+    "The quick brown fox jumps over 13 lazy dogs; didn't it?  Twice!\n\tE-mail: someone@example.org",
+    "Zażółć gęślą jaźń. ÉCOLE, naïve ﬁne",
+    "中国男足在北京战胜韩国。日本語のテキスト 한국어",
+)
+"""Texts by which tokenizers with one vocabulary are told apart: by their case, spaces, accents and merges."""
 
 
 class Adapter:
@@ -98,13 +104,14 @@ def _shape(shape: tuple[int, ...] | None) -> str:
     return "not there" if shape is None else str(list(shape))
 
 
-def adapt(backbone: Backbone, config: RunConfig, host: Host) -> Backbone:
+def adapt(backbone: Backbone, config: RunConfig, host: Host, fingerprint: str | None = None) -> Backbone:
     """Put the configured adapter on a backbone; its first weights are a function of the seed.
 
-    Raises `BackboneError` where the adapter finds no place in the model.
+    `fingerprint` is what `base_fingerprint` gives for the backbone, where that is known. Raises `BackboneError` where the
+    adapter finds no place in the model.
     """
-    name = FROZEN if config.backbone.freeze else config.adapter.name
-    base = "" if name == NONE else base_fingerprint(backbone)
+    name = adapter_name(config)
+    base = "" if name == NONE else fingerprint or base_fingerprint(backbone)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         adapted: Backbone = host.get("adapter", name).load()(backbone, config.adapter)
@@ -114,6 +121,11 @@ def adapt(backbone: Backbone, config: RunConfig, host: Host) -> Backbone:
     if adapted.info.layers == "written out" and find_pass(adapted.model) is None:
         adapted.info = replace(adapted.info, layers="transformers")
     return adapted
+
+
+def adapter_name(config: RunConfig) -> str:
+    """Return which adapter a run has: a frozen backbone is one, too."""
+    return FROZEN if config.backbone.freeze else config.adapter.name
 
 
 def leave_room(backbone: Backbone, config: AdapterConfig) -> None:
@@ -156,6 +168,18 @@ def base_fingerprint(backbone: Backbone) -> str:
     for name, tensor in sorted(backbone.model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    _add_vocabulary(digest, backbone)
+    return digest.hexdigest()
+
+
+def tokenizer_fingerprint(backbone: Backbone) -> str:
+    """Return a hash of a backbone's vocabulary and of how its tokenizer cuts texts, the same with every version of it."""
+    digest = hashlib.sha256()
+    _add_vocabulary(digest, backbone)
+    digest.update(repr([backbone.tokenizer(text)["input_ids"] for text in SPECIMENS]).encode())
+    return digest.hexdigest()
+
+
+def _add_vocabulary(digest: Any, backbone: Backbone) -> None:
     for token, number in sorted(backbone.tokenizer.get_vocab().items()):
         digest.update(f"{number} {token!r};".encode())
-    return digest.hexdigest()

@@ -44,6 +44,7 @@ def forward(
         seen_TD = _attend(block.attn, layer_norm(x_TD, block.ln_1), batch, looks_back, kernels)
         if block is model.h[-1]:  # nobody reads what else would follow
             x_TD, seen_TD = x_TD.index_select(0, positions_P), seen_TD.index_select(0, positions_P)
+            kernels = kernels.at_positions()
         x_TD = _add(x_TD, kernels.linear(block.attn.c_proj, seen_TD), block.attn.resid_dropout)
         inner_TO = kernels.gelu_linear(block.mlp.c_fc, layer_norm(x_TD, block.ln_2))
         x_TD = _add(x_TD, kernels.linear(block.mlp.c_proj, inner_TO), block.mlp.dropout)

@@ -22,6 +22,9 @@ class Kernels(Protocol):
     def gelu_linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
         """Return GELU, in its tanh form, of the layer's output (T, O)."""
 
+    def at_positions(self) -> Kernels:
+        """Return what multiplies from where on the rows are those of the positions that are read, and no longer all."""
+
 
 class PlainKernels:
     """Multiply in `dtype` with the parameters as they are; differentiable."""
@@ -36,6 +39,10 @@ class PlainKernels:
     def gelu_linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
         """Return GELU of the layer's output (T, O) in `dtype`."""
         return functions.gelu(self.linear(layer, x_TI))
+
+    def at_positions(self) -> PlainKernels:
+        """Return these: all rows are alike to them."""
+        return self
 
 
 class PrepackedKernels:
@@ -53,9 +60,42 @@ class PrepackedKernels:
         """Return GELU of the layer's output (T, O) in `dtype`."""
         return prepacked.gelu_linear(x_TI.to(self.dtype), *self._weights(layer))
 
+    def at_positions(self) -> PrepackedKernels:
+        """Return these: all rows are alike to them."""
+        return self
+
     def _weights(self, layer: Layer) -> tuple[Tensor, Tensor | None]:
         if layer not in self._packed:
             weight_OI = layer.weight.T if isinstance(layer, Conv1D) else layer.weight
             bias_O = None if layer.bias is None else layer.bias.detach().to(self.dtype)
             self._packed[layer] = prepacked.prepack(weight_OI.to(self.dtype)), bias_O
         return self._packed[layer]
+
+
+class PassingKernels:
+    """Prepack each weight where it is used, and forget it: no second copy of the model, and hardly slower in large passes.
+
+    Laying a weight out takes as long as multiplying it with about a hundred rows, so few rows are multiplied plainly.
+    """
+
+    ENOUGH = 256
+    """Rows."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._plain = PlainKernels(dtype)
+
+    def linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
+        """Return the layer's output (T, O) in `dtype`."""
+        return self._for(x_TI).linear(layer, x_TI)
+
+    def gelu_linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
+        """Return GELU of the layer's output (T, O) in `dtype`."""
+        return self._for(x_TI).gelu_linear(layer, x_TI)
+
+    def at_positions(self) -> PassingKernels:
+        """Return these: all rows are alike to them."""
+        return self
+
+    def _for(self, x_TI: Tensor) -> Kernels:
+        return PrepackedKernels(self.dtype) if len(x_TI) >= self.ENOUGH else self._plain

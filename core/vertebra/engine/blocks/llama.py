@@ -55,6 +55,7 @@ def forward(
         seen_TD = _attend(layer.self_attn, _norm(layer.input_layernorm, x_TD), batch, angles, looks_back, kernels)
         if layer is model.layers[-1]:  # nobody reads what else would follow
             x_TD, seen_TD = x_TD.index_select(0, positions_P), seen_TD.index_select(0, positions_P)
+            kernels = kernels.at_positions()
         x_TD = x_TD + kernels.linear(layer.self_attn.o_proj, seen_TD)
         x_TD = x_TD + _feed_forward(layer.mlp, _norm(layer.post_attention_layernorm, x_TD), kernels)
     return _norm(model.norm, x_TD)

@@ -1,0 +1,213 @@
+"""Sequences of different tasks, each with a LoRA of its own or none, in one pass of one backbone.
+
+The base layers run on the whole stream; to the rows of each task's segment is added what its own low-rank matrices make of
+them. That is what each task computes alone, in training and in evaluation. It holds for lora and rslora, whose part is a
+sum; what dora, adalora, ia3 and the others learn changes the base layer's own product, so their tasks run one by one.
+
+Letters: T tokens in the stream, P positions that heads read, D hidden width, I and O features going in and out of a layer, R
+rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vertebra.engine.adapters.adapter import whole_model
+from vertebra.engine.adapters.by_peft import NAME, PeftAdapter
+from vertebra.engine.backbone import Backbone, run_packed, run_padded, run_written_out
+from vertebra.engine.blocks.functions import Layer, drop, gelu
+from vertebra.engine.blocks.kernels import Kernels
+from vertebra.engine.mixed_batch import MixedBatch
+from vertebra.errors import BackboneError
+
+MIXABLE = ("lora", "rslora", "frozen")
+"""The adapters whose tasks can share a pass."""
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """What is added to one matrix."""
+
+    down_RI: nn.Parameter
+    up_OR: nn.Parameter
+    scale: float
+    dropout: float
+
+    def __call__(self, x_TI: Tensor, *, training: bool) -> Tensor:
+        """Return what is added to the layer's output for these rows (T, O), in their type or autocast's."""
+        kept_TI = drop(x_TI, self.dropout if training else 0.0)
+        down_TR = F.linear(kept_TI, self.down_RI.to(x_TI.dtype))
+        return F.linear(down_TR, self.up_OR.to(x_TI.dtype)) * self.scale
+
+
+class LoRA:
+    """The low-rank matrices of one task, by the names of the layers that they belong to."""
+
+    def __init__(self, layers: Mapping[str, LowRank]) -> None:
+        """Take them by the layers' names in the model inside the backbone, such as `h.0.attn.c_attn`."""
+        self.layers = dict(layers)
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> LoRA:
+        """Return those of a backbone that `adapt` has given a lora or rslora: its very parameters, not copies.
+
+        `BackboneError` for any other adapter.
+        """
+        adapter = backbone.adapter
+        if not isinstance(adapter, PeftAdapter):
+            raise BackboneError("Only lora, rslora and frozen backbones can be mixed in one pass.")
+        named = {id(module): name for name, module in backbone.model.named_modules()}
+        found = {}
+        for module in whole_model(backbone).modules():
+            if not hasattr(module, "lora_A") or not len(module.lora_A):
+                continue
+            plain = type(module).__name__ == "Linear" and not getattr(module, "use_dora", {}).get(NAME)
+            if not plain or id(module) not in named:
+                raise BackboneError("Only plain LoRA inside the backbone's layers can be mixed in one pass.")
+            dropout = module.lora_dropout[NAME]
+            found[named[id(module)]] = LowRank(
+                module.lora_A[NAME].weight,
+                module.lora_B[NAME].weight,
+                float(module.scaling[NAME]),
+                float(getattr(dropout, "p", 0.0)),
+            )
+        if not found:
+            raise BackboneError("Only lora, rslora and frozen backbones can be mixed in one pass.")
+        return cls(found)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the matrices."""
+        for one in self.layers.values():
+            yield from (one.down_RI, one.up_OR)
+
+
+class MixedBackbone(nn.Module):
+    """A plain backbone, and the LoRAs of the tasks that share it."""
+
+    def __init__(self, backbone: Backbone, adapters: Mapping[str, LoRA | None]) -> None:
+        """`backbone` has no adapter inside; `adapters` has one for each name of a segment, None for the backbone as it is.
+
+        One LoRA may stand under several names: they share it. Its parameters are not this module's. `BackboneError` where
+        a LoRA names a layer that the backbone does not have, or where activations are computed twice, which would
+        need the batch again when it is gone.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.adapters = dict(adapters)
+        layers = dict(backbone.model.named_modules())
+        missing = [name for one in self.adapters.values() if one is not None for name in one.layers.keys() - layers]
+        if missing:
+            raise BackboneError(f"The LoRA is for another model: this backbone has no layer '{missing[0]}'.")
+        if any(vars(module).get("gradient_checkpointing") for module in layers.values()):
+            raise BackboneError(
+                "Tasks cannot share a pass with backbone.gradient_checkpointing=true: set it to false, or run one by one."
+            )
+        self._layers = layers
+
+    def prepacked(self, dtype: torch.dtype | None = None, *, keep: bool = True) -> AbstractContextManager[None]:
+        """Lay the base weights out for inference, as `Backbone.prepacked` does."""
+        return self.backbone.prepacked(dtype, keep=keep)
+
+    def forward(self, batch: MixedBatch) -> Tensor:
+        """Return the hidden states (P, D) at the stream's positions; `MixedBatch.split` gives each task its own."""
+        backbone, stream = self.backbone, batch.stream
+        model, attention = backbone.model, backbone.info.attention
+        if backbone.info.packing == "padded":
+            longest = max(stream.lengths)
+            rows = {
+                one.name: slice(one.sequences.start * longest, one.sequences.stop * longest) for one in batch.segments
+            }
+            with self._added(rows):
+                return run_padded(model, stream, attention)[stream.positions_P]
+        tokens = {one.name: one.tokens for one in batch.segments}
+        if backbone.info.layers == "written out" and stream.input_ids_T.device.type == "cpu":
+            positions = {one.name: one.positions for one in batch.segments}
+            added = self._by_layer(tokens), self._by_layer(positions)
+            kernels = MixedKernels(backbone.kernels, *added, training=model.training)
+            hidden_PD = run_written_out(model, stream, attention, kernels, stream.positions_P)
+            if hidden_PD is not None:
+                return hidden_PD
+        with self._added(tokens):
+            return run_packed(model, stream, attention)[stream.positions_P]
+
+    def _by_layer(self, rows: Mapping[str, slice]) -> Added:
+        """Return for each layer what is added to which rows; neighbours with the same LoRA are one segment."""
+        joined: list[tuple[LoRA, slice]] = []
+        for name, own in rows.items():
+            adapter = self.adapters[name]
+            if adapter is None:
+                continue
+            if joined and joined[-1][0] is adapter and joined[-1][1].stop == own.start:
+                joined[-1] = adapter, slice(joined[-1][1].start, own.stop)
+            else:
+                joined.append((adapter, own))
+        found: Added = {}
+        for adapter, own in joined:
+            for name, low_rank in adapter.layers.items():
+                found.setdefault(self._layers[name], []).append((own, low_rank))
+        return found
+
+    @contextmanager
+    def _added(self, rows: Mapping[str, slice]) -> Iterator[None]:
+        """Let transformers' own layers add it, while the context lasts."""
+        with ExitStack() as stack:
+            for layer, parts in self._by_layer(rows).items():
+                hook = layer.register_forward_hook(partial(_add_to_output, parts, self.backbone.model.training))
+                stack.callback(hook.remove)
+            yield
+
+
+Added = dict[Any, list[tuple[slice, LowRank]]]
+"""For a layer, which rows get what added to its output."""
+
+
+class MixedKernels:
+    """Multiply as other kernels do, and add to each segment's rows what its LoRA makes of them."""
+
+    def __init__(self, base: Kernels, tokens: Added, positions: Added, *, training: bool) -> None:
+        self._base, self._added, self._positions, self._training = base, tokens, positions, training
+
+    def linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
+        """Return the layer's output (T, O)."""
+        out_TO = self._base.linear(layer, x_TI)
+        return add_to_rows(out_TO, x_TI, self._added.get(layer, ()), training=self._training)
+
+    def gelu_linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
+        """Return GELU, in its tanh form, of the layer's output (T, O)."""
+        if layer in self._added:
+            return gelu(self.linear(layer, x_TI))
+        return self._base.gelu_linear(layer, x_TI)
+
+    def at_positions(self) -> MixedKernels:
+        """Return the kernels for the rows of the positions that are read."""
+        return MixedKernels(self._base, self._positions, self._positions, training=self._training)
+
+
+def add_to_rows(out_TO: Tensor, x_TI: Tensor, parts: Any, *, training: bool) -> Tensor:
+    """Return a layer's output with what is added to some of its rows, in ascending order; rows of no part stay."""
+    if not parts:
+        return out_TO
+    x_TI = x_TI.to(out_TO.dtype)
+    if not torch.is_grad_enabled():
+        for rows, low_rank in parts:
+            out_TO[rows] += low_rank(x_TI[rows], training=training)
+        return out_TO
+    pieces, done = [], 0
+    for rows, low_rank in parts:
+        pieces += [out_TO[done : rows.start], out_TO[rows] + low_rank(x_TI[rows], training=training)]
+        done = rows.stop
+    return torch.cat([*pieces, out_TO[done:]])
+
+
+def _add_to_output(parts: Any, training: bool, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    x = inputs[0]
+    rows = add_to_rows(output.flatten(0, -2), x.flatten(0, -2), parts, training=training)
+    return rows.view_as(output)

@@ -1,0 +1,149 @@
+"""Make a task bundle of a finished run, and check one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import vertebra
+from vertebra.config.document import to_document
+from vertebra.config.schema import RunConfig
+from vertebra.engine.adapters.adapter import adapter_name, tokenizer_fingerprint
+from vertebra.engine.checkpoints import write_folder
+from vertebra.errors import RunError
+from vertebra.host.manager import Host
+from vertebra.runs.bundle_card import write_card
+from vertebra.runs.bundle_folder import BUNDLE, FORMAT, BundleFolder
+from vertebra.runs.folder import RunFolder
+from vertebra.runs.load import LoadedRun, load
+from vertebra.runs.saved import expected_base, shape_of
+
+KEPT = ("key", "created", "notes", "plugins")
+"""What a bundle says as its run does."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A new bundle."""
+
+    folder: BundleFolder
+    bytes: int
+    """The size of all its files."""
+    backbone: str
+    """Where the backbone is that it needs."""
+    own_backbone: bool
+    """Whether that is a part of the run's folder."""
+
+
+def export_bundle(run: Path | str, output: Path, host: Host, backbone: Path | str | None = None) -> Exported:
+    """Write the bundle of a finished run into a new folder.
+
+    The run is loaded first, so that what is written fits its backbone, which may be elsewhere by now (`backbone`).
+    `RunError` for a run that trained its whole backbone, and for a folder that exists.
+    """
+    source = RunFolder.open(run)
+    if output.exists():
+        raise RunError(f"'{output}' exists already; choose a new folder.")
+    if expected_base(source) is None:
+        raise RunError(
+            f"The run in '{source.path}' trained its whole backbone, so its task is no small part beside one. Export the model "
+            f"with: vertebra export '{source.path}' FOLDER; or train with an adapter (adapter=lora) for a bundle."
+        )
+    loaded = load(source.path, device="cpu", host=host, backbone=backbone)
+    own = (source.model / "backbone").is_dir() and backbone is None
+    config = _config(loaded, own, backbone)
+    about = _describe(source, loaded, own)
+    metrics = source.read_json("metrics.json")
+
+    def fill(folder: Path) -> None:
+        bundle = BundleFolder(folder)
+        bundle.write_json(BUNDLE, about)
+        bundle.write_json("config.json", to_document(config))
+        bundle.write_json("metrics.json", metrics)
+        if (source.path / "intervals.json").is_file():
+            shutil.copy2(source.path / "intervals.json", folder / "intervals.json")
+        (folder / "model").mkdir()
+        for name in ("heads.safetensors", "tasks.json"):
+            shutil.copy2(source.model / name, folder / "model" / name)
+        if (source.model / "adapter").is_dir():
+            (folder / "model" / "adapter").mkdir()
+            for file in _adapter_files(source.model / "adapter"):
+                shutil.copy2(file, folder / "model" / "adapter" / file.name)
+        bundle.write_text("README.md", write_card(about, metrics, loaded.task.state(), config))
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_folder(output, fill)
+    size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
+    place = config.backbone.path or config.backbone.name
+    return Exported(BundleFolder(output), size, place, own)
+
+
+def verify_bundle(folder: Path | str, host: Host, backbone: Path | str | None = None) -> LoadedRun:
+    """Check every part of a bundle and that it fits its backbone; return it loaded.
+
+    Raises `VertebraError` by the name of the broken part, or with the reason why it does not fit. A file that is no part
+    of the bundle is refused, too: it would go along unseen.
+    """
+    bundle = open_bundle(folder)
+    bundle.require_whole()
+    known = {"manifest.json", *bundle.read_json("manifest.json")["files"]}
+    files = (file.relative_to(bundle.path).as_posix() for file in bundle.path.rglob("*") if not file.is_dir())
+    if more := sorted(name for name in files if name not in known):
+        raise RunError(
+            f"The bundle in '{bundle.path}' holds '{more[0]}', which is no part of it. It was not opened; remove it."
+        )
+    return load(bundle.path, device="cpu", host=host, backbone=backbone)
+
+
+def open_bundle(folder: Path | str) -> BundleFolder:
+    """Open a bundle; `RunError` where the folder holds none."""
+    bundle = BundleFolder(Path(folder).expanduser())
+    if not bundle.path.is_dir():
+        raise RunError(f"There is no folder '{bundle.path}'.")
+    if not (bundle.path / BUNDLE).is_file():
+        raise RunError(
+            f"'{bundle.path}' is no task bundle: it has no {BUNDLE}. Make one of a run: vertebra bundle export RUN_DIR FOLDER"
+        )
+    bundle.read_state()
+    return bundle
+
+
+def _config(loaded: LoadedRun, own: bool, backbone: Path | str | None) -> RunConfig:
+    """Return the run's configuration, with the backbone where a bundle finds it: not made by chance, as the run's was."""
+    config = loaded.config
+    if own:
+        place = str((loaded.folder.model / "backbone").absolute())
+        base = replace(config.backbone, name="hf", path=place, revision=None, init="pretrained", config={})
+        return replace(config, backbone=base)
+    if backbone is not None and Path(backbone).is_dir():
+        place = str(Path(backbone).absolute())
+        return replace(config, backbone=replace(config.backbone, name="hf", path=place, revision=None))
+    return config
+
+
+def _describe(source: RunFolder, loaded: LoadedRun, own: bool) -> dict[str, Any]:
+    """Return what `bundle.json` says."""
+    state = source.read_state()
+    backbone = loaded.model.backbone
+    assert backbone.adapter is not None
+    adapter: Mapping[str, Any] = state["adapter"]
+    about = {key: value for key, value in state["backbone"].items() if key not in ("layers", "fingerprint")}
+    if own:
+        about |= {"name": "hf", "init": "pretrained"}
+        about.pop("version", None)
+    return {
+        "format": FORMAT,
+        "task": loaded.task.name,
+        "vertebra": vertebra.__version__,
+        **{key: state[key] for key in KEPT if key in state},
+        "backbone": {**about, "shape": shape_of(backbone), "tokenizer": tokenizer_fingerprint(backbone)},
+        "adapter": {**adapter, "name": adapter_name(loaded.config)},
+    }
+
+
+def _adapter_files(folder: Path) -> list[Path]:
+    """Return the files of an adapter that are safetensors or JSON; others have no place in a bundle."""
+    return sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".json") and file.is_file())
