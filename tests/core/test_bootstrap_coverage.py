@@ -159,6 +159,67 @@ def test_equal_systems_of_several_seeds_in_many_samples(seeds: int, spread: floa
     assert false_positives(seeds, spread, 1500) / 1500 <= 0.06 + 3 * sqrt(0.06 * 0.94 / 1500)
 
 
+def sampled_means(values_SE: Any, weights_BE: Any, *, fixed: bool = False) -> Sampled:
+    """What `Sampled.of` makes of means, in a few products: thousands of samples in seconds."""
+    examples = values_SE.shape[1]
+    left_out_SE = (values_SE.sum(axis=1, keepdims=True) - values_SE) / (examples - 1)
+    return Sampled(values_SE.mean(axis=1), values_SE @ weights_BE.T, left_out_SE, examples, fixed)
+
+
+def test_the_quick_samples_are_the_real_ones() -> None:
+    values_SE = np.random.default_rng(1).standard_normal((2, 30))
+    generator = np.random.default_rng(0)  # as `Sampled.of` draws
+    weights_BE = np.array([np.bincount(generator.integers(30, size=30), minlength=30) for _ in range(50)]) / 30
+    quick, real = sampled_means(values_SE, weights_BE), Sampled.of(Value(), list(values_SE[..., None]), resamples=50)
+    for one, other in zip(vars(quick).values(), vars(real).values(), strict=True):
+        assert one == pytest.approx(other)
+
+
+def false_positives_of_means(seeds: tuple[int, int], spread: float, apart: float, samples: int) -> int:
+    """How often means of equal systems differ; `spread` is the deviation of seeds, `apart` that of what tells the systems apart on
+    each example, both where that of each seed on each example is 1."""
+    generator = np.random.default_rng(12)
+    examples, found = 100, 0
+    weights_BE = generator.multinomial(examples, [1 / examples] * examples, 200) / examples
+    for _ in range(samples):
+        ours, theirs = (
+            sampled_means(
+                generator.standard_normal((number, examples))
+                + apart * generator.standard_normal(examples)
+                + spread / sqrt(examples) * generator.standard_normal((number, 1)),
+                weights_BE,
+            )
+            for number in seeds
+        )
+        found += ours.minus(theirs).p_value() <= 0.05
+    return found
+
+
+@pytest.mark.parametrize("seeds", [(2, 2), (3, 3), (5, 1)])
+def test_equal_systems_seldom_differ_where_seeds_vary_as_much_as_examples_make_them(seeds: tuple[int, int]) -> None:
+    """Where the variance of seeds is a few times the examples' part of it: it is then easily taken for less than it is."""
+    within(false_positives_of_means(seeds, 1.6, 0.0, 1000), 1000, 0.0, 0.06)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("apart", [0.0, 0.5])
+@pytest.mark.parametrize("spread", [0.0, 1.6, 10.0])
+@pytest.mark.parametrize("seeds", [(2, 2), (3, 3), (5, 5), (3, 1), (5, 1)])
+def test_equal_systems_in_many_samples(seeds: tuple[int, int], spread: float, apart: float) -> None:
+    assert false_positives_of_means(seeds, spread, apart, 4000) / 4000 <= 0.06
+
+
+def test_a_model_that_is_fixed_is_taken_as_it_is() -> None:
+    generator = np.random.default_rng(13)
+    weights_BE = generator.multinomial(100, [0.01] * 100, 200) / 100
+    ours = sampled_means(generator.standard_normal((3, 100)) + [[0.5], [0.9], [1.3]], weights_BE)
+    values_SE = generator.standard_normal((1, 100))
+    one_seed, fixed = (sampled_means(values_SE, weights_BE, fixed=fixed) for fixed in (False, True))
+    assert ours.minus(fixed).p_value() < ours.minus(one_seed).p_value()
+    assert ours.minus(fixed).seed_variance == pytest.approx(np.var(ours.scores_S, ddof=1) / 3)
+    assert ours.minus(one_seed).seed_variance == pytest.approx(4 * ours.minus(fixed).seed_variance)
+
+
 # --- tests of two sets of predictions
 
 

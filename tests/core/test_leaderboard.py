@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -276,3 +277,18 @@ def test_nothing_overflows_and_no_request_leaves(page: Page, board: Path, tmp_pa
         )
         assert page.requests == [file.resolve().as_uri()]
         assert page.errors == []
+
+
+LETTERS = """[...document.querySelectorAll("svg.curve")].map((svg) =>
+  [...svg.querySelectorAll("text")].map((text) => text.getBoundingClientRect().height).reduce((a, b) => Math.max(a, b)))"""
+
+
+@pytest.mark.parametrize(("systems", "tasks"), [(1, 1), (3, 2), (10, 6)])
+def test_letters_of_plots_are_those_of_the_page(page: Page, tmp_path: Path, systems: int, tasks: int) -> None:
+    board, file = large_board(systems, tasks), tmp_path / "board.html"
+    file.write_text(render(board if systems > 9 else replace(board, ranks=None), Scale()), encoding="utf-8")
+    page.open(file)
+    line = page.run("parseFloat(getComputedStyle(document.body).fontSize)")
+    heights = page.run(LETTERS)
+    assert len(heights) >= 2
+    assert all(0.7 * line < height < 1.3 * line for height in heights), (line, heights)

@@ -54,6 +54,8 @@ STYLE: dict[Any, Any] = {
 SIZE = (5.6, 3.1)
 """Width and height in inches."""
 MOST_POINTS = 500
+PIXELS = 96 / 72
+"""Of a page, in a point of a figure."""
 
 
 def loss_curve(log: Iterable[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]) -> str:
@@ -142,14 +144,18 @@ def _mark_best(axes: Axes, valid: Sequence[Mapping[str, Any]], name: str, scale:
 
 
 def as_svg(figure: Figure, name: str) -> str:
-    """Write the figure as an SVG that can stand in a page beside others: ids of its own, no fixed size."""
+    """Write the figure as an SVG that can stand in a page beside others, with ids of its own.
+
+    It shrinks with the page and grows to its own size, so that letters of all figures are alike.
+    """
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     written = file.getvalue()
     head = written.index("<svg")
     body = re.sub(r'<g id="[^"]*"', "<g", written[written.index(">", head) + 1 :])
     width, height = (72 * inches for inches in figure.get_size_inches())
-    svg = f'<svg class="curve" id="curve-{name}" role="img" viewBox="0 0 {width:g} {height:g}">{body}'
+    style = f"max-width: {width * PIXELS:.0f}px"
+    svg = f'<svg class="curve" id="curve-{name}" role="img" style="{style}" viewBox="0 0 {width:g} {height:g}">{body}'
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, variable)
     return svg

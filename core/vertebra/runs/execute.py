@@ -61,7 +61,7 @@ def train(
 
     What is loaded may be `shared` with other runs of this process, which changes no result. `prune` is asked after each
     evaluation of validation, and gives the run up by a reason. Raises `VertebraError` for what a user can mend; the folder
-    then says that the run failed, and why.
+    then says that the run failed, and why. Where it failed before its first step, the next run may have the folder.
     """
     host = host or create_host()
     if len(config.tasks) != 1:
@@ -71,6 +71,7 @@ def train(
     run = RunFolder.create(Path(folder))
     with run.locked():
         run.refuse_if_taken()  # by a process that was faster
+        run.vacate()
         run.write_config(to_document(anchored(config)))
         run.write_json("environment.json", describe_environment())
         # From here on the run can be resumed, so everything that needs comes first.
@@ -263,9 +264,9 @@ def _recorded(run: RunFolder, host: Host) -> Iterator[None]:
 
 
 def _refuse_changes(run: RunFolder, key: str) -> None:
-    """Refuse to go on with a run that would become another one half way."""
+    """Refuse to go on with a run that would become another one half way; what has learnt nothing may begin otherwise."""
     before = run.read_state().get("key", key)
-    if before != key:
+    if before != key and run.has_learnt:
         raise RunError(
             f"The run in '{run.path}' cannot go on: its data, its backbone, or the active plugins are not what they were "
             f"(key {before[:12]}, now {key[:12]}). Start a new run."

@@ -18,6 +18,8 @@ from vertebra.errors import RunError
 
 FORMAT = 1
 """The version of the run folder's layout; written into `run.json`."""
+BEFORE_THE_FIRST_STEP = ("data.json", "baselines.json", "cost.json", "log.jsonl", "evaluations.jsonl")
+"""What a run may write before its first step, besides the files that every run begins with."""
 
 
 class RunFolder:
@@ -28,7 +30,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """Make a new folder for a run; `RunError` where something is there already."""
+        """Make a folder for a new run; `RunError` where there is one that must be kept, or a file."""
         path = Path(path).expanduser()
         run = cls(path)
         run.refuse_if_taken()
@@ -43,12 +45,38 @@ class RunFolder:
         return run
 
     def refuse_if_taken(self) -> None:
-        """Raise `RunError` where a run is in the folder already."""
-        if (self.path / "run.json").exists():
+        """Raise `RunError` where a new run may not begin in the folder."""
+        if not self.is_free:
             raise RunError(
                 f"'{self.path}' already holds a run. Go on with it: vertebra resume '{self.path}'; "
                 "or choose another place with hydra.run.dir=FOLDER."
             )
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a new run may begin here: there is none, or one that failed before its first step, so that nothing is lost.
+
+        One that was stopped or killed is kept wherever it stood.
+        """
+        if not (self.path / "run.json").exists():
+            return True
+        try:
+            return self.read_state().get("status") == "failed" and not self.has_learnt
+        except RunError:  # of another version, or damaged: it is not ours to judge
+            return False
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether there are traces of a step: a line of the log, or a checkpoint."""
+        log = self.path / "log.jsonl"
+        return self.checkpoints.exists() or (log.exists() and log.stat().st_size > 0)
+
+    def vacate(self) -> None:
+        """Remove what a run that failed before its first step has left, and nothing else that is in the folder."""
+        if (self.path / "run.json").exists():
+            self.sweep()
+            for name in (*BEFORE_THE_FIRST_STEP, "run.json"):  # this one last: until then the folder is that run's
+                (self.path / name).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what a process that was killed had not finished writing."""

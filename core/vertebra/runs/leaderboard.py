@@ -180,8 +180,10 @@ def make_board(entries: Sequence[Entry], host: Host, resamples: int = RESAMPLES)
             assert entry.file is not None
             predicted = read_file(entry.file, known, task, metric, entry.system)
         counts.setdefault(entry.system, {})[label] = predicted.counts(metric)
+    others = {entry.system for entry in entries if entry.run is None}  # of other tools, whose seeds nobody knows
     sampled = {
-        system: Sampled.of(metric, list(by_seed.values()), resamples=resamples) for system, by_seed in counts.items()
+        system: Sampled.of(metric, list(by_seed.values()), resamples=resamples, fixed=system in others)
+        for system, by_seed in counts.items()
     }
     results = [
         _result(system, list(counts[system]), one, [entry for entry in entries if entry.system == system], metric)

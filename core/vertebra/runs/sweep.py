@@ -81,9 +81,13 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def prepare(path: Path, job: Job) -> None:
-    """Make a job's folder with its configuration, which is all that whoever does the job needs to know."""
+    """Make a job's folder with its configuration, which is all that whoever does the job needs to know.
+
+    One that failed before its first step takes the configuration of this call, in which settings that change no result may
+    have been mended; its folder says why it failed until it begins.
+    """
     run = RunFolder(path)
-    if not (path / "run.json").exists():
+    if run.is_free:
         RunFolder.create(path).write_config(to_document(anchored(job.config)))
     else:
         run.read_config()  # an error now rather than later
@@ -128,13 +132,13 @@ def work(path: Path, host: Host, shared: Shared | None = None, prune: Prune | No
     from vertebra.runs.execute import resume, train
 
     torch.use_deterministic_algorithms(False)  # as in a new process; a job that wants them asks for them
+    run = RunFolder(path)
     try:
-        if (path / "run.json").exists():
-            resume(path, host, shared=shared, prune=prune)
-        else:
-            run = RunFolder(path)
+        if run.is_free:
             run.sweep()
             train(from_document(run.read_config(), host), path, host, shared=shared, prune=prune)
+        else:
+            resume(path, host, shared=shared, prune=prune)
     except StoppedError:
         raise
     except PrunedError:
