@@ -26,6 +26,7 @@ def main(argv: Sequence[str]) -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", action="append", help="a text; may be given several times")
     source.add_argument("--file", type=Path, help="jsonl, csv, tsv or txt (one text a line), also .gz and .xz")
+    parser.add_argument("--task", help="which one, of a run of several tasks")
     parser.add_argument("--output", type=Path, help="a file to write to, by default standard output")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments = parser.parse_args(list(argv))
@@ -38,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
 
     from vertebra.runs.load import load
 
-    run = load(arguments.run, device=arguments.device)
+    run = load(arguments.run, task=arguments.task, device=arguments.device)
     if arguments.output is None:
         _write(run, arguments, sys.stdout)
         return 0

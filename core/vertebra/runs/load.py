@@ -27,6 +27,7 @@ from vertebra.host.manager import Host, create_host
 from vertebra.runs.corpora import read_corpora
 from vertebra.runs.folder import RunFolder
 from vertebra.runs.saved import load_adapter, load_heads
+from vertebra.runs.task_folders import folder_of_task
 from vertebra.runs.tasks import load_task
 from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.features import Features
@@ -107,27 +108,28 @@ class LoadedRun:
         return {"id": f"row-{number}", **row}
 
 
-def load(run: Path | str, *, device: str = "auto", host: Host | None = None) -> LoadedRun:
+def load(run: Path | str, *, task: str | None = None, device: str = "auto", host: Host | None = None) -> LoadedRun:
     """Load the run in a folder; nothing in the folder is executed.
 
-    `device` is auto, cpu or cuda. Raises `RunError` for a folder that holds no trained run or a damaged one.
+    `task` says which one, where the run has several. `device` is auto, cpu or cuda. Raises `RunError` for a folder that
+    holds no trained run or a damaged one.
     """
     host = host or create_host()
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(folder_of_task(run, task))
     config = from_document(folder.read_config(), host)
     if not is_whole(folder.model):
         raise RunError(f"The model in '{folder.model}' is damaged: its files do not fit their hashes in manifest.json.")
-    task = restore_task(config, folder, host)
+    restored = restore_task(config, folder, host)
     _say_whether_the_backbone_has_changed(config.backbone, folder, host)
-    backbone = adapt(load_base(folder, config, task, host), config, host)
+    backbone = adapt(load_base(folder, config, restored, host), config, host)
     load_adapter(folder, backbone)
-    model = TaskModel(backbone, {task.name: task.build_head_on(backbone)})
+    model = TaskModel(backbone, {restored.name: restored.build_head_on(backbone)})
     load_heads(folder, model)
     gpu = GPUConfig(device=device, precision=config.gpu.precision)  # type: ignore[arg-type]  # checked below
     devices = set_up(gpu)
-    loaded = LoadedRun(folder, config, task, model.to(devices.accelerator.device).eval(), devices)
+    loaded = LoadedRun(folder, config, restored, model.to(devices.accelerator.device).eval(), devices)
     loaded.encode_shared()
-    share(loaded.model, task, devices)
+    share(loaded.model, restored, devices)
     return loaded
 
 
@@ -144,10 +146,13 @@ def load_base(folder: RunFolder, config: RunConfig, task: Task, host: Host) -> B
 def restore_task(config: RunConfig, folder: RunFolder, host: Host) -> Task:
     """Make the task of a run with what it learnt; `RunError` where the folder does not hold that."""
     if len(config.tasks) != 1:
-        raise RunError(f"The run in '{folder.path}' names {len(config.tasks)} tasks; this version reads runs of one.")
+        raise RunError(
+            f"The run in '{folder.path}' names {len(config.tasks)} tasks: give the folder of one, such as "
+            f"'{folder.of_task(config.tasks[0].name).path}'."
+        )
     task = load_task(config.tasks[0], host)
     try:
-        task.restore(folder.read_json("model/tasks.json")[task.name])
+        task.restore(RunFolder(folder.model).read_json("tasks.json")[task.name])
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise RunError(
             f"'{folder.model / 'tasks.json'}' does not hold what task '{task.name}' learnt: "
