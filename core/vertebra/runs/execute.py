@@ -228,6 +228,8 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
         write_results(places[name], part.task, part.metrics, part.splits.rows, evaluations[name])
     if len(parts) > 1:
         write_together(run, places, scores)
+        # Whether it came with its language-model head is how an adapter names its tensors, whichever task is loaded.
+        run.update_state(language_model=backbone.language_model is not None)
     if model.weighting is not None:
         run.update_state(loss_weights=dict(zip(places, model.weighting.factors(), strict=True)))
     seconds = time.perf_counter() - began

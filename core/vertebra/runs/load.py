@@ -138,7 +138,9 @@ def load_base(folder: RunFolder, config: RunConfig, task: Task, host: Host) -> B
     base = replace(config.backbone, init="pretrained", attention=saved_attention(folder))
     if (saved := folder.model / "backbone").is_dir():
         base = replace(base, name="hf", path=str(saved), revision=None, config={}, gradient_checkpointing=False)
-    backbone = load_backbone(base, host, prefer=task.attention, language_model=task.needs_language_model)
+    # One of several tasks gets the backbone that they shared.
+    language_model = task.needs_language_model or folder.read_state().get("language_model") is True
+    backbone = load_backbone(base, host, prefer=task.attention, language_model=language_model)
     leave_room(backbone, config.adapter)
     return backbone
 

@@ -22,7 +22,7 @@ from vertebra.report.html import write_report
 from vertebra.runs.folder import RunFolder
 from vertebra.runs.prepare import Prepared
 
-SHARED = ("key", "backbone", "adapter", "plugins", "created")
+SHARED = ("key", "backbone", "adapter", "plugins", "created", "language_model")
 """What `run.json` says of a task as of its run."""
 
 
