@@ -8,6 +8,7 @@ from textwrap import TextWrapper
 from typing import Any
 
 from vertebra.cli.arguments import Arguments, parse
+from vertebra.config.members import compose_run, names_tasks
 from vertebra.engine.ranks import rank
 from vertebra.errors import ConfigError
 from vertebra.host.manager import Host, create_host
@@ -52,9 +53,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv, host)
     if arguments.help:
         print(help_text(host))
-    elif (arguments.cfg or arguments.info or arguments.multirun) and any(
-        override.startswith("tasks=") for override in arguments.overrides
-    ):
+    elif (arguments.cfg or arguments.info or arguments.multirun) and names_tasks(arguments.overrides):
         raise ConfigError(
             "tasks=[…] is one run: it goes with none of --cfg, --info and --multirun. Use task=TASK for them."
         )
@@ -71,10 +70,7 @@ def main(argv: Sequence[str]) -> int:
 
 def train(overrides: Sequence[str], host: Host) -> None:
     """Compose, check, and run."""
-    from vertebra.config.compose import compose
-    from vertebra.config.members import compose_tasks, names_tasks
-
-    composition = compose_tasks(overrides, host) if names_tasks(overrides) else compose(overrides, host)
+    composition = compose_run(overrides, host)
     if rank() == 0:
         print(f"Run folder: {composition.folder}", flush=True)
 

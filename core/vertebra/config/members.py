@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vertebra.config.compatibility import combination_of, refusals_together
-from vertebra.config.compose import Composition, compose_in
+from vertebra.config.compose import Composition, compose, compose_in
 from vertebra.config.defaults import GROUPS
 from vertebra.config.schema import RunConfig, TaskChoice
 from vertebra.config.session import hydra_session
@@ -45,6 +45,11 @@ def names_in(override: str) -> list[str]:
     """Return the names in `tasks=[ner,sentiment]`."""
     listed = override.removeprefix(TASKS).strip().removeprefix("[").removesuffix("]")
     return [name.strip().strip("'\"") for name in listed.split(",") if name.strip()]
+
+
+def compose_run(overrides: Sequence[str], host: Host) -> Composition:
+    """Return the run of these overrides, of one task or of several; `ConfigError` lists all that is wrong."""
+    return compose_tasks(overrides, host) if names_tasks(overrides) else compose(overrides, host)
 
 
 def compose_tasks(overrides: Sequence[str], host: Host) -> Composition:

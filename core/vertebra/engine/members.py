@@ -33,7 +33,7 @@ class Member:
     evaluate: Callable[[], Evaluation] | None = None
     """Evaluates on validation; None without any."""
     higher_is_better: bool = True
-    """Whether that is so of its primary metric."""
+    """Whether that is so of the metric that picks the best checkpoint, or of its first one where the loss does."""
     weight: float = 1.0
     """What its examples weigh in the loss, beside those of other tasks."""
 
@@ -67,7 +67,7 @@ def evaluation_end(
 def primary_score(member: Member, found: Evaluation, metric: str | None) -> tuple[float, bool]:
     """Return the score that picks the best checkpoint, by `trainer.metric`, and whether a higher one is better."""
     name = member.primary(metric)
-    return found.loss if name == LOSS else found.scores[name], member.higher_is_better
+    return (found.loss, False) if name == LOSS else (found.scores[name], member.higher_is_better)
 
 
 def mean_score(scores: Sequence[tuple[float, bool]]) -> tuple[float, bool]:
@@ -79,16 +79,24 @@ def mean_score(scores: Sequence[tuple[float, bool]]) -> tuple[float, bool]:
     return sum(score if is_higher == higher else -score for score, is_higher in scores) / len(scores), higher
 
 
-def together(ends: Mapping[str, EvaluationEnd], mean: float, *, best: bool) -> EvaluationEnd:
-    """Return the evaluations of several tasks as one, with the mean score first and a loss that is the mean of theirs."""
+def together(members: Sequence[Member], ends: Mapping[str, EvaluationEnd], *, best: bool) -> EvaluationEnd:
+    """Return the evaluations of several tasks as one, with the mean of their first metrics and that of their losses."""
     first, *others = ends.values()
     if not others:
         return replace(first, best=best)
+    firsts = [
+        (found.scores[member.task.metrics[0]], member.higher_is_better)
+        for member in members
+        if (found := ends.get(member.task.name)) and member.task.metrics[0] in found.scores
+    ]
     return EvaluationEnd(
         step=first.step,
         epoch=first.epoch,
         split=first.split,
-        scores={MEAN: mean, **by_task({name: one.scores for name, one in ends.items()})},
+        scores={
+            **({MEAN: mean_score(firsts)[0]} if firsts else {}),
+            **by_task({name: one.scores for name, one in ends.items()}),
+        },
         loss=sum(one.loss for one in ends.values()) / len(ends),
         seconds=sum(one.seconds for one in ends.values()),
         best=best,

@@ -369,7 +369,7 @@ class Trainer:
             best = is_better(mean, self.progress.best_score, higher)
             if best:
                 self.progress.best_score, self.progress.best_step = mean, self.progress.step
-            self.notify("evaluation_ended", evaluation=together(ends, mean, best=best))
+            self.notify("evaluation_ended", evaluation=together(self.members, ends, best=best))
 
     def _save(self) -> None:
         self.readout.settle()

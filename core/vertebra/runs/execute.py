@@ -23,7 +23,7 @@ from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import Evaluation
 from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart
 from vertebra.engine.frozen import refuse_behaviours
-from vertebra.engine.members import LOSS, Member, evaluation_end, mean_score, primary_score, together
+from vertebra.engine.members import LOSS, Member, evaluation_end, together
 from vertebra.engine.model import TaskModel
 from vertebra.engine.ranks import rank
 from vertebra.engine.recommend import rate_factor, settle
@@ -303,9 +303,9 @@ def _watched(host: Host, observers: Sequence[object]) -> Iterator[None]:
 
 
 def _higher_is_better(config: RunConfig, metrics: Sequence[Metric]) -> bool:
-    wanted = config.trainer.metric or metrics[0].name
-    if wanted == LOSS:
-        return False
+    """Whether that is so of the metric that picks the best checkpoint, or of the first one where the loss does."""
+    named = config.trainer.metric
+    wanted = metrics[0].name if named in (None, LOSS) else named
     return next((metric.higher_is_better for metric in metrics if metric.name == wanted), True)
 
 
@@ -346,15 +346,10 @@ def _ends(trainer: Trainer, evaluations: Mapping[str, Sequence[Evaluation]]) -> 
         }
         if not of_split:
             continue
-        primary = [
-            primary_score(member, of_split[member.task.name], trainer.config.metric)
-            for member in trainer.members
-            if member.task.name in of_split
-        ]
         ends = {
             name: evaluation_end(one, step=trainer.progress.step, epoch=trainer.epoch) for name, one in of_split.items()
         }
-        found[split] = together(ends, mean_score(primary)[0], best=False)
+        found[split] = together(trainer.members, ends, best=False)
     return found
 
 
