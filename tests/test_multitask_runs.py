@@ -242,7 +242,15 @@ def test_frozen_backbones_and_two_processes(tmp_path: Path) -> None:
         "frozen": ["backbone.freeze=true"],
     }.items():
         folder = tmp_path / name
-        line = ["train", TASKS, *SMALL, "trainer.max_steps=4", "trainer.log_every=1", "trainer.weighting=uncertainty"]
+        line = [
+            "train",
+            TASKS,
+            *SMALL,
+            "trainer.max_steps=4",
+            "trainer.log_every=1",
+            "trainer.weighting=uncertainty",
+            "gpu.precision=fp32",
+        ]
         assert (
             main(
                 [
@@ -261,5 +269,5 @@ def test_frozen_backbones_and_two_processes(tmp_path: Path) -> None:
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
         assert two["losses"] == pytest.approx(one["losses"], rel=1e-4)
         assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-3)
-    assert log["frozen"][-1]["loss"] < log["frozen"][0]["loss"]
+    assert log["frozen"][0]["losses"] == pytest.approx(log["one"][0]["losses"], rel=1e-5)
     assert vertebra.load(tmp_path / "frozen", task="sentiment", device="cpu").predict(["good"])
