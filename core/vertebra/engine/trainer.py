@@ -8,10 +8,9 @@ among processes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pluggy
@@ -37,6 +36,7 @@ from vertebra.engine.model import TaskModel
 from vertebra.engine.optimizers import parameter_groups
 from vertebra.engine.packing import PackedBatch, cut, pack_tasks
 from vertebra.engine.plan import Plan, draws_of, piece_seed, share
+from vertebra.engine.progress import Progress
 from vertebra.engine.readout import Readout
 from vertebra.engine.seeds import seed_draws
 from vertebra.engine.task_weights import StepWeights, weigh
@@ -45,37 +45,6 @@ from vertebra.engine.used_rows import train_used_rows
 from vertebra.errors import RunError, StoppedError
 from vertebra.host.manager import Host
 from vertebra.tasks.features import Features
-
-
-@dataclass
-class Progress:
-    """How far a run is: all that a checkpoint needs beside weights and the optimizer's state."""
-
-    step: int = 0
-    best_score: float | None = None
-    """With several tasks the mean of their primary scores."""
-    best_step: int = 0
-    token_budget: int = 0
-    """Tokens of one pass, which are fewer where memory ran out."""
-    best_scores: dict[str, float] = field(default_factory=dict)
-    """The best score of each task that was evaluated."""
-    stale: dict[str, int] = field(default_factory=dict)
-    """Evaluations of each task since its own best one."""
-
-    @classmethod
-    def read(cls, state: Mapping[str, Any]) -> Progress:
-        """Return the progress in a checkpoint's state; `RunError` where there is none."""
-        score = state.get("best_score")
-        scores, stale = state.get("best_scores"), state.get("stale")
-        by_task = isinstance(scores, dict) and isinstance(stale, dict) and set(scores) == set(stale)
-        counts = [state.get(name) for name in ("step", "best_step", "token_budget")]
-        counts += [*stale.values()] if isinstance(stale, dict) else []
-        whole = by_task and all(isinstance(count, int) and count >= 0 for count in counts)
-        numbers = [*scores.values()] if isinstance(scores, dict) else []
-        whole = whole and all(isinstance(number, float | int) for number in numbers)
-        if not whole or not isinstance(score, float | int | None) or set(state) != set(asdict(cls())):
-            raise RunError(f"The newest checkpoint is not one of this run: its state is {str(dict(state))[:80]}.")
-        return cls(**state)
 
 
 class Trainer:
@@ -362,13 +331,11 @@ class Trainer:
                 step=self.progress.step,
                 epoch=self.epoch,
                 seconds=time.perf_counter() - began,
-                best=self._note_score(member.task.name, *scores[-1]),
+                best=self.progress.note_task(member.task.name, scores[-1][0], higher=scores[-1][1]),
             )
         if ends:
             mean, higher = mean_score(scores)
-            best = is_better(mean, self.progress.best_score, higher)
-            if best:
-                self.progress.best_score, self.progress.best_step = mean, self.progress.step
+            best = self.progress.note(mean, higher=higher)
             self.notify("evaluation_ended", evaluation=together(self.members, ends, best=best))
 
     def _save(self) -> None:
@@ -387,16 +354,3 @@ class Trainer:
         place = self.checkpoints.save(step, self.model.trained, self.optimizer, asdict(self.progress))
         self.checkpoints.forget(best_step)
         self.notify("checkpoint_saved", step=step, path=str(place))
-
-    def _note_score(self, task: str, score: float, higher: bool) -> bool:
-        """Keep a task's score if it is its best so far; say whether it is."""
-        better = is_better(score, self.progress.best_scores.get(task), higher)
-        if better:
-            self.progress.best_scores[task] = score
-        self.progress.stale[task] = 0 if better else self.progress.stale.get(task, 0) + 1
-        return better
-
-
-def is_better(score: float, best: float | None, higher: bool) -> bool:
-    """Whether a score is better than the best one so far, if there is any."""
-    return best is None or (score > best if higher else score < best)

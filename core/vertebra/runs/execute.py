@@ -5,20 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from vertebra.config.document import from_document, to_document
 from vertebra.config.schema import RunConfig, TrainerConfig
-from vertebra.data.load import unseen_labels
-from vertebra.engine.attention_varlen import why_not
-from vertebra.engine.backbone import Backbone
 from vertebra.engine.budget_measurement import measured_budget
 from vertebra.engine.checkpoints import Checkpoints
-from vertebra.engine.counting import ParameterCounts, count_parameters
+from vertebra.engine.counting import count_parameters
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import Evaluation
 from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart
@@ -38,6 +33,7 @@ from vertebra.report.scale import Scale
 from vertebra.report.trackers import create_trackers
 from vertebra.runs.baselines import compute
 from vertebra.runs.cost import CostMeter
+from vertebra.runs.describe import attention_notes, describe, joined_notes, own_notes, rows_by_split
 from vertebra.runs.environment import describe_environment
 from vertebra.runs.folder import RunFolder, now
 from vertebra.runs.key import active_plugins, anchored, run_key
@@ -49,7 +45,7 @@ from vertebra.runs.results import write_results
 from vertebra.runs.saved import save_model_folder
 from vertebra.runs.shared import Shared
 from vertebra.runs.signals import stop_on_signal
-from vertebra.runs.task_folders import finish, make_places, write_data, write_data_together, write_together
+from vertebra.runs.task_folders import finish, make_places, write_together
 
 
 def train(
@@ -161,14 +157,12 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
         for part in parts
     }
     frozen = ["the backbone is frozen: only the head is trained"] if config.backbone.freeze else []
-    of_backbone, of_devices = [*backbone.info.notes, *frozen], _attention_notes(backbone, devices)
-    own_notes = {part.task.name: _own_notes(part) for part in parts}
-    notes_by_task = {
-        name: [*of_backbone, *own, *of_devices, *failed_baselines[name]] for name, own in own_notes.items()
-    }
-    notes = _joined_notes(of_backbone, own_notes, of_devices, failed_baselines)
+    of_backbone, of_devices = [*backbone.info.notes, *frozen], attention_notes(backbone, devices)
+    of_tasks = {part.task.name: own_notes(part) for part in parts}
+    notes_by_task = {name: [*of_backbone, *own, *of_devices, *failed_baselines[name]] for name, own in of_tasks.items()}
+    notes = joined_notes(of_backbone, of_tasks, of_devices, failed_baselines)
     counts = count_parameters(model)
-    _describe(run, places, key, settled, parts, backbone, counts, notes, host)
+    describe(run, places, key, settled, parts, backbone, counts, notes, host)
 
     checkpoints = Checkpoints(
         Path(devices.from_main(str(run.checkpoints.absolute()))), settled.trainer.keep_checkpoints
@@ -196,7 +190,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
                 tasks=tuple(places),
                 backbone=backbone.info.name,
                 parameters=counts.backbone,
-                examples=_rows_by_split(parts),
+                examples=rows_by_split(parts),
                 total_steps=trainer.total_steps,
                 first_step=trainer.progress.step,
                 notes=notes,
@@ -325,15 +319,6 @@ def _member(part: Prepared, model: TaskModel, devices: Devices, config: RunConfi
     )
 
 
-def _rows_by_split(parts: Sequence[Prepared]) -> dict[str, int]:
-    """Return how many rows each split has, over all tasks."""
-    counts: dict[str, int] = {}
-    for part in parts:
-        for split, rows in part.splits.rows.items():
-            counts[split] = counts.get(split, 0) + len(rows)
-    return counts
-
-
 def _ends(trainer: Trainer, evaluations: Mapping[str, Sequence[Evaluation]]) -> dict[str, EvaluationEnd]:
     """Return the last evaluation of each split, of all tasks together."""
     found: dict[str, EvaluationEnd] = {}
@@ -351,79 +336,6 @@ def _ends(trainer: Trainer, evaluations: Mapping[str, Sequence[Evaluation]]) -> 
         }
         found[split] = together(trainer.members, ends, best=False)
     return found
-
-
-def _own_notes(part: Prepared) -> list[str]:
-    """Return what a reader of the results must know of a task's data."""
-    return [
-        *part.splits.notes,
-        *unseen_labels(part.task, part.splits.rows),
-        *_too_long_notes(part),
-        *part.task.notes({split: encoded.features for split, encoded in part.encoded.items()}),
-    ]
-
-
-def _joined_notes(
-    of_backbone: Sequence[str],
-    own: Mapping[str, Sequence[str]],
-    of_devices: Sequence[str],
-    failed: Mapping[str, Sequence[str]],
-) -> tuple[str, ...]:
-    """Return the notes of a run; where it has several tasks, those of one task with its name before them."""
-    several = len(own) > 1
-
-    def named(notes: Mapping[str, Sequence[str]]) -> list[str]:
-        return [f"{task}: {note}" if several else note for task, some in notes.items() for note in some]
-
-    return (*of_backbone, *named(own), *of_devices, *named(failed))
-
-
-def _too_long_notes(prepared: Prepared) -> list[str]:
-    return [
-        f"{encoded.too_long} rows of {split} are longer than the context"
-        for split, encoded in prepared.encoded.items()
-        if encoded.too_long
-    ]
-
-
-def _attention_notes(backbone: Backbone, devices: Devices) -> tuple[str, ...]:
-    if backbone.info.packing == "padded" or devices.accelerator.device.type != "cuda":
-        return ()
-    dtype = torch.bfloat16 if devices.config.precision == "bf16" else backbone.model.dtype
-    reason = why_not(backbone.model.config, dtype)
-    return (reason,) if reason else ()
-
-
-def _describe(
-    run: RunFolder,
-    places: Mapping[str, RunFolder],
-    key: str,
-    config: RunConfig,
-    parts: Sequence[Prepared],
-    backbone: Backbone,
-    counts: ParameterCounts,
-    notes: Sequence[str],
-    host: Host,
-) -> None:
-    """Write what the run is made of, before it starts."""
-    about = asdict(backbone.info)
-    about.pop("notes"), about.pop("context")
-    run.update_state(
-        key=key,
-        tasks=list(places),
-        backbone=about,
-        adapter={
-            "name": config.adapter.name,
-            **asdict(counts),
-            "share": counts.share,
-            "base": backbone.adapter.base_fingerprint if backbone.adapter else None,
-        },
-        notes=list(notes),
-        plugins=active_plugins(host),
-    )
-    data = {part.task.name: write_data(places[part.task.name], part) for part in parts}
-    if len(parts) > 1:
-        write_data_together(run, data)
 
 
 def _write_baselines(run: RunFolder, config: RunConfig, prepared: Prepared) -> list[str]:
