@@ -12,7 +12,7 @@ from tests.doc_blocks import BLOCKS, LANGUAGES, NAMES, PAGES, ROOT, Block, block
 from tests.doc_reader import Reader
 
 from vertebra.cli.arguments import parse
-from vertebra.config.compose import compose
+from vertebra.config.members import compose_run
 from vertebra.host.manager import Host, create_host
 
 FAST = [name for name in NAMES if any(block.is_run and not block.slow for block in blocks_of(name))]
@@ -78,7 +78,7 @@ def test_every_command_is_understood(block: Block, host: Host, tmp_path: Path) -
 
 def _put_there(arguments: list[str]) -> None:
     """Make the files that the settings name: whether they are there is looked at when a run is composed."""
-    for path in (Path(word.partition("=")[2]) for word in arguments if word.startswith("data.path=")):
+    for path in (Path(word.partition("=")[2]) for word in arguments if re.match(r"(\w+\.)?data\.path=", word)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
@@ -93,7 +93,7 @@ def _compose(command: str, arguments: list[str], host: Host) -> None:
         with hydra_session(host) as hydra:
             assert check(hydra, [mergeable(one) for one in parsed.overrides], host)
     elif not parsed.help:
-        compose(parsed.overrides, host)
+        compose_run(parsed.overrides, host)
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "python"], ids=lambda block: block.place)

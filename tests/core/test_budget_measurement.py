@@ -55,7 +55,7 @@ def test_the_rooms_share_is_filled(trainer: Trainer, monkeypatch: pytest.MonkeyP
         return 512 * MIB + passes[-1] * 128 * 1024
 
     monkeypatch.setattr(budget_measurement, "peak_memory", peak)
-    tokens = measured_budget(trainer.model, trainer.task, features_of(trainer), trainer.devices)
+    tokens = measured_budget(trainer.model, trainer.members[0].task, features_of(trainer), trainer.devices)
     fitting = (SHARE * 4096 * MIB - 512 * MIB) / (128 * 1024)
     assert 16384 < fitting < 2 * 16384
     assert tokens == 16384
@@ -69,7 +69,7 @@ def test_a_measurement_out_of_memory_leaves_it_to_training(trainer: Trainer, mon
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(budget_measurement, "peak_memory", peak)
-    tokens = measured_budget(trainer.model, trainer.task, features_of(trainer), trainer.devices)
+    tokens = measured_budget(trainer.model, trainer.members[0].task, features_of(trainer), trainer.devices)
     assert 2048 - max(map(len, features_of(trainer))) < tokens <= 2048
 
 
@@ -78,7 +78,7 @@ def test_measuring_leaves_the_model_as_it_was(trainer: Trainer, monkeypatch: pyt
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: next(counters))
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    measured_budget(trainer.model, trainer.task, features_of(trainer), trainer.devices)
+    measured_budget(trainer.model, trainer.members[0].task, features_of(trainer), trainer.devices)
     assert next(counters, None) is None
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
     assert all(parameter.grad is None for parameter in trainer.model.parameters())
@@ -88,5 +88,5 @@ def test_measuring_leaves_the_model_as_it_was(trainer: Trainer, monkeypatch: pyt
 def test_a_pass_makes_gradients(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 7)
-    assert peak_memory(trainer.model, trainer.task, features_of(trainer)[:3], trainer.devices) == 7
+    assert peak_memory(trainer.model, trainer.members[0].task, features_of(trainer)[:3], trainer.devices) == 7
     assert any(parameter.grad is not None for parameter in trainer.model.parameters())

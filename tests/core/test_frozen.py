@@ -23,6 +23,7 @@ from vertebra.engine.evaluate import Evaluation, evaluate
 from vertebra.engine.frozen import FrozenReader, refuse_behaviours
 from vertebra.engine.heads import HeadSettings, train_heads
 from vertebra.engine.hidden_cache import HiddenCache
+from vertebra.engine.members import Member
 from vertebra.engine.model import TaskModel
 from vertebra.engine.packing import pack
 from vertebra.engine.probes import choose_layers, choose_packing
@@ -82,10 +83,7 @@ def make_trainer(
     behaviours = create_behaviour_manager(HOST, ())
     return Trainer(
         model,
-        task,
-        [[one] for one in features],
-        [row["id"] for row in ROWS],
-        None,
+        [Member(task, [[one] for one in features], [row["id"] for row in ROWS])],
         config,
         devices,
         Checkpoints(folder, 1),

@@ -159,7 +159,7 @@ def test_evaluation_goes_on_with_less_at_once(tmp_path: Path, small_memory: list
     def predict(budget: int) -> dict[int, Any]:
         trainer.devices.budget.tokens = budget
         trainer.devices.budget.tell = notes.lines.append
-        parts = predict_parts(trainer.model, trainer.task, features, trainer.devices)
+        parts = predict_parts(trainer.model, trainer.members[0].task, features, trainer.devices)
         return {part.example: part.value for part in parts}
 
     expected = predict(30)
@@ -176,7 +176,7 @@ def test_without_a_run_the_line_goes_to_standard_error(
     trainer = trainer_of(tmp_path, 30)
     features = [one for example in trainer.examples for one in example]
     devices = trainer.devices.with_budget(4096)
-    assert len(list(predict_parts(trainer.model, trainer.task, features, devices))) == len(features)
+    assert len(list(predict_parts(trainer.model, trainer.members[0].task, features, devices))) == len(features)
     assert capsys.readouterr().err.startswith("Memory ran out: going on with ")
 
 
@@ -220,10 +220,11 @@ def test_every_sequence_is_computed_once_in_spite_of_failures(padded: bool) -> N
 
 def test_scores_do_not_change_with_the_budget(tmp_path: Path, small_memory: list[int]) -> None:
     trainer = make_trainer(tmp_path, SHORT)
-    assert trainer.evaluate is not None and Accuracy.name == Parity.metrics[0]
-    lowered = trainer.evaluate()
+    evaluate = trainer.members[0].evaluate
+    assert evaluate is not None and Accuracy.name == Parity.metrics[0]
+    lowered = evaluate()
     assert small_memory
     small_memory.clear()
-    again = trainer.evaluate()
+    again = evaluate()
     assert not small_memory and again.scores == lowered.scores
     assert again.loss == pytest.approx(lowered.loss, rel=1e-6)

@@ -18,9 +18,11 @@ from vertebra.engine.backbone import Backbone, BackboneInfo
 from vertebra.engine.checkpoints import Checkpoints, is_whole
 from vertebra.engine.devices import set_up
 from vertebra.engine.evaluate import Evaluation, evaluate
+from vertebra.engine.members import Member
 from vertebra.engine.model import TaskModel
 from vertebra.engine.packing import PackedBatch
 from vertebra.engine.probes import choose_layers, choose_packing
+from vertebra.engine.task_weights import weigh
 from vertebra.engine.trainer import Trainer
 from vertebra.errors import ConfigError, RunError
 from vertebra.host.hookspecs import hookimpl
@@ -100,10 +102,7 @@ def make_trainer(
 
     return Trainer(
         whole,
-        task,
-        [[one] for one in numbered],
-        [row["id"] for row in rows],
-        measure,
+        [Member(task, [[one] for one in numbered], [row["id"] for row in rows], measure)],
         config,
         devices,
         Checkpoints(folder, config.keep_checkpoints),
@@ -117,8 +116,9 @@ SHORT = TrainerConfig(learning_rate=1e-3, epochs=2.0, warmup=0.1, batch_size=8)
 
 
 def gradients(trainer: Trainer) -> tuple[float, Tensor]:
-    features = [one for example in trainer.plan.examples(0) for one in trainer.examples[example]]
-    loss = float(trainer._accumulate(0, features, sum(one.n_targets for one in features)))
+    examples = trainer._examples(0)
+    features = [one for example in examples for one in example]
+    loss = float(trainer._accumulate(0, features, weigh(examples, [1.0]))[0])
     return loss, torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
 
 
@@ -136,8 +136,9 @@ def test_it_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, TrainerConfig(learning_rate=1e-2, epochs=30.0, warmup=0.1, batch_size=8))
     trainer.fit()
     assert trainer.progress.best_score is not None and trainer.progress.best_score > 0.95
-    assert trainer.evaluate is not None
-    assert trainer.evaluate().scores["accuracy"] == trainer.progress.best_score
+    evaluate = trainer.members[0].evaluate
+    assert evaluate is not None
+    assert evaluate().scores["accuracy"] == trainer.progress.best_score
 
 
 def test_training_twice_gives_the_same_bits(tmp_path: Path) -> None:

@@ -121,8 +121,9 @@ def test_training_on_a_gpu_is_training_on_the_cpu(tmp_path: Path) -> None:
     for name, gpu in (("cpu", replace(FP32, device="cpu")), ("gpu", FP32)):
         trainer = make_trainer(tmp_path / name, SHORT, gpu=gpu, budget=40)  # type: ignore[arg-type]
         trainer.fit()
-        assert trainer.evaluate is not None
-        ends.append((weights(trainer).cpu(), trainer.evaluate()))
+        evaluate = trainer.members[0].evaluate
+        assert evaluate is not None
+        ends.append((weights(trainer).cpu(), evaluate()))
     (one, scored), (other, also) = ends
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
     assert scored.loss == pytest.approx(also.loss, rel=1e-3)
@@ -160,7 +161,7 @@ def test_out_of_memory_for_real(tmp_path: Path) -> None:
         host = create_host()
         host.manager.register(notes)
         trainer = make_trainer(tmp_path / folder, config, host=host, gpu=gpu, rows=rows, budget=budget)
-        trainer.evaluate = None
+        trainer.members = [replace(trainer.members[0], evaluate=None)]
         return trainer
 
     notes, budget = Notes(), 1 << 20
@@ -168,7 +169,7 @@ def test_out_of_memory_for_real(tmp_path: Path) -> None:
     features = [one for example in trainer.examples for one in example]
     torch.cuda.empty_cache()
     held = torch.cuda.memory_reserved()
-    peak = peak_memory(trainer.model, trainer.task, features, trainer.devices)
+    peak = peak_memory(trainer.model, trainer.members[0].task, features, trainer.devices)
     trainer.model.zero_grad()
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
@@ -186,7 +187,7 @@ def test_out_of_memory_for_real(tmp_path: Path) -> None:
 def test_the_measured_budget_fits(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, SHORT, gpu=BF16)
     features = [one for example in trainer.examples for one in example]
-    tokens = measured_budget(trainer.model, trainer.task, features, trainer.devices)
+    tokens = measured_budget(trainer.model, trainer.members[0].task, features, trainer.devices)
     assert tokens & (tokens - 1) == 0
     longest = max(features, key=len)
-    peak_memory(trainer.model, trainer.task, [longest] * (tokens // len(longest)), trainer.devices)
+    peak_memory(trainer.model, trainer.members[0].task, [longest] * (tokens // len(longest)), trainer.devices)

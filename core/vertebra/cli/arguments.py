@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 
 from vertebra.cli.parser import Parser
 from vertebra.config.defaults import GROUPS
+from vertebra.config.members import names_in
 from vertebra.errors import PluginError
 from vertebra.host.manager import Host
 
@@ -61,7 +62,10 @@ def quoted(overrides: Sequence[str], host: Host, *, multirun: bool = False) -> l
     so that a text with a comma needs quotes there; `choice(…)`, `range(…)` and Hydra's other sweeps stay as they are.
     """
     names = [override.removeprefix("task=").split(",") for override in overrides if override.startswith("task=")]
-    texts = text_settings(host, [name for several in names for name in several])
+    members = [name for override in overrides if override.startswith("tasks=") for name in names_in(override)]
+    texts = text_settings(host, [*(name for several in names for name in several), *members])
+    # What is of one of several tasks has its name before it.
+    texts |= {f"{member}.{name}": is_list for member in members for name, is_list in texts.items()}
     return [_quoted(override, texts, multirun) for override in overrides]
 
 

@@ -24,6 +24,7 @@ def main(argv: Sequence[str]) -> int:
         "vertebra evaluate", description="Evaluate a trained run on the data that it was made with, or on other data."
     )
     parser.add_argument("run", metavar="RUN_DIR", help="the folder of the run")
+    parser.add_argument("--task", help="which one, of a run of several tasks")
     parser.add_argument("--split", action="append", choices=["valid", "test"], help="by default both")
     parser.add_argument("--data", metavar="PATH", help="the same data at another place, or other data in the same form")
     parser.add_argument("--file", metavar="FILE", type=Path, help="one file of labelled rows, evaluated whole as test")
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     from vertebra.runs.tasks import load_metrics
 
     host = create_host()
-    run = load(arguments.run, device=arguments.device, host=host)
+    run = load(arguments.run, task=arguments.task, device=arguments.device, host=host)
     metrics = load_metrics(run.task, host, run.config.trainer.more_metrics)
     data, wanted = _data(run, arguments, host)
     found, features_of = run.read(data, host)

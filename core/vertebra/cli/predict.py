@@ -31,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", action="append", help="a text; may be given several times")
     source.add_argument("--file", type=Path, help="jsonl, csv, tsv or txt (one text a line), also .gz and .xz")
+    parser.add_argument("--task", help="which one, of a run of several tasks")
     parser.add_argument("--output", type=Path, help="a file to write to, by default standard output")
     parser.add_argument("--backbone", metavar="PLACE", help="the backbone's folder or Hub name, where it has moved")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -45,10 +46,11 @@ def main(argv: Sequence[str]) -> int:
     from vertebra.runs.load import load
 
     place = {"device": arguments.device, "backbone": arguments.backbone}
-    alone = len(arguments.runs) == 1
+    if len(arguments.runs) > 1 and arguments.task is not None:
+        raise RunError("--task names one of a run of several tasks: give that run alone, or each task's folder in it.")
     lines = (
-        _lines(load(arguments.runs[0], **place), arguments)
-        if alone
+        _lines(load(arguments.runs[0], task=arguments.task, **place), arguments)
+        if len(arguments.runs) == 1
         else _mixed(load(arguments.runs, **place), arguments)
     )
     if arguments.output is None:

@@ -8,12 +8,14 @@ from textwrap import TextWrapper
 from typing import Any
 
 from vertebra.cli.arguments import Arguments, parse
+from vertebra.config.members import compose_run, names_tasks
 from vertebra.engine.ranks import rank
 from vertebra.errors import ConfigError
 from vertebra.host.manager import Host, create_host
 
 HELP = """\
 usage: vertebra train task=TASK [GROUP=OPTION ...] [SETTING=VALUE ...] [FLAGS]
+       vertebra train tasks=[TASK,TASK] [TASK.data=OPTION ...] [TASK.SETTING=VALUE ...] [SETTING=VALUE ...]
 
 Train, evaluate, save and report. The whole configuration is checked before anything is loaded or created.
 
@@ -37,7 +39,8 @@ flags, anywhere on the line:
 examples:
   vertebra train task={task}
   vertebra train task={task} backbone=gpt2 gpu=single trainer.epochs=3
-  vertebra train task={task} --multirun seed=1,2,3 trainer.learning_rate=1e-4,3e-4"""
+  vertebra train task={task} --multirun seed=1,2,3 trainer.learning_rate=1e-4,3e-4
+  vertebra train tasks=[{tasks}] {task}.data.limit=200 trainer.sampling=uniform"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -50,6 +53,10 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv, host)
     if arguments.help:
         print(help_text(host))
+    elif (arguments.cfg or arguments.info or arguments.multirun) and names_tasks(arguments.overrides):
+        raise ConfigError(
+            "tasks=[…] is one run: it goes with none of --cfg, --info and --multirun. Use task=TASK for them."
+        )
     elif arguments.cfg or arguments.info:
         show(arguments, host)
     elif arguments.multirun:
@@ -63,9 +70,7 @@ def main(argv: Sequence[str]) -> int:
 
 def train(overrides: Sequence[str], host: Host) -> None:
     """Compose, check, and run."""
-    from vertebra.config.compose import compose
-
-    composition = compose(overrides, host)
+    composition = compose_run(overrides, host)
     if rank() == 0:
         print(f"Run folder: {composition.folder}", flush=True)
 
@@ -116,4 +121,6 @@ def help_text(host: Host) -> str:
     wrap = TextWrapper(120, subsequent_indent=" " * (width + 4), break_long_words=False, break_on_hyphens=False)
     groups.pop(SUITE, None)
     lines = [f"  {group:{width}}  {', '.join(sorted(options))}" for group, options in groups.items() if options]
-    return HELP.format(groups="\n".join(map(wrap.fill, lines)), task=tasks[0] if tasks else "TASK")
+    return HELP.format(
+        groups="\n".join(map(wrap.fill, lines)), task=tasks[0] if tasks else "TASK", tasks=",".join(tasks[:3])
+    )

@@ -8,7 +8,7 @@ one that does not stand here is tried when it is loaded, as all are.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,6 +79,27 @@ def refusals(combination: Combination, host: Host) -> Iterator[Refusal]:
     yield from _packing(chosen)
     yield from _head(chosen)
     yield from _adapter(chosen)
+
+
+def refusals_together(tasks: Sequence[str], combination: Combination, host: Host) -> Iterator[Refusal]:
+    """Yield what stands against several tasks on one backbone, each of which goes with it alone."""
+    listed = ",".join(tasks)
+    classes = {name: _Chosen(replace(combination, task=name), host).task for name in tasks}
+    for name, task in classes.items():
+        if task.family == "corpus":
+            yield Refusal(
+                "a task that learns from running text is trained alone",
+                f"tasks=[{listed}]: task={name} learns from running text and not from rows, and is trained alone: pretrain "
+                "with it, and give the other tasks its backbone.",
+            )
+    reads = {name: task.attention for name, task in classes.items() if task.family != "corpus"}
+    if combination.attention == "auto" and combination.random and len(set(reads.values())) > 1:
+        writes = any(task.needs_language_model for task in classes.values())
+        yield Refusal(
+            "random weights are read in one direction by all tasks of a run",
+            f"tasks=[{listed}]: {', '.join(f'{name} prefers {way}' for name, way in reads.items())} attention, and a backbone "
+            f"with random weights has one. Set backbone.attention=causal{'' if writes else ' or bidirectional'}.",
+        )
 
 
 def settled_packing(backbone: BackboneConfig, adapter: str, host: Host) -> BackboneConfig:

@@ -42,7 +42,7 @@ def from_document(document: Mapping[str, Any], host: Host) -> RunConfig:
 
 
 def _read_task(values: Mapping[str, Any], host: Host, errors: list[str]) -> TaskChoice:
-    errors += unknown_keys("tasks", values, ["name", "config", "data"])
+    errors += unknown_keys("tasks", values, ["name", "config", "data", "weight"])
     settings = values.get("config") or {}
     if not isinstance(settings, Mapping):
         errors.append(f"tasks.config={settings}: must be a mapping.")
@@ -50,4 +50,5 @@ def _read_task(values: Mapping[str, Any], host: Host, errors: list[str]) -> Task
     choice = {**settings, "name": values.get("name")}
     name, config = read_task(choice, host, errors)
     data = read(DataConfig, values.get("data", {}), "data", errors)
-    return TaskChoice(name, config, data or DataConfig())
+    weight = read_field(TaskChoice, "weight", values.get("weight", TaskChoice.weight), errors)
+    return TaskChoice(name, config, data or DataConfig(), weight)

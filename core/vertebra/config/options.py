@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -12,7 +12,16 @@ import yaml
 
 from vertebra.config.defaults import GROUPS, defaults_of, plain, task_defaults
 from vertebra.config.resolve import resolve
-from vertebra.config.schema import AdapterConfig, BackboneConfig, DataConfig, GPUConfig, RunConfig, TrainerConfig
+from vertebra.config.schema import (
+    AdapterConfig,
+    BackboneConfig,
+    DataConfig,
+    GPUConfig,
+    RunConfig,
+    TaskChoice,
+    TrainerConfig,
+)
+from vertebra.config.validate import read_field, unknown_keys
 from vertebra.errors import ConfigError, PluginError
 from vertebra.host.manager import Host, create_host
 from vertebra.names import unknown
@@ -61,7 +70,8 @@ def find_options(host: Host) -> Options:
 def configure(
     host: Host | None = None,
     *,
-    task: str | Settings,
+    task: str | Settings | None = None,
+    tasks: Sequence[str] | Mapping[str, Settings] | None = None,
     data: str | Settings | DataConfig | None = None,
     backbone: str | Settings | BackboneConfig = "nano",
     adapter: str | Settings | AdapterConfig = "none",
@@ -76,9 +86,19 @@ def configure(
 
         configure(task="ner", data={"option": "ner/conll", "path": "my/data"}, trainer={"epochs": 3}, seed=2)
 
+    Several tasks on one backbone are `tasks` instead of `task` and `data`: their names, or for each what `task`, `data` and
+    `weight` of it are.
+
+        configure(tasks={"ner": {"data": "ner/conll"}, "sentiment": {"task": {"pooling": "last"}, "weight": 2.0}})
+
     `ConfigError` lists all that is wrong.
     """
     host = host or create_host()
+    if tasks is not None:
+        shared = {"backbone": backbone, "adapter": adapter, "gpu": gpu, "trainer": trainer, "seed": seed}
+        return _configure_tasks(host, tasks, shared, alone=task is None and data is None)
+    if task is None:
+        raise ConfigError(f"Choose a task: task=NAME. Known: {', '.join(host.names('task')) or 'none'}.")
     options = find_options(host)
     name, changes = _choice(task, "")
     errors: list[str] = []
@@ -94,6 +114,33 @@ def configure(
     if not is_dataclass(data):
         errors += foreign_data(name, _choice(data or {}, None)[0])
     return resolve(document, host, errors)
+
+
+def _configure_tasks(
+    host: Host, tasks: Sequence[str] | Mapping[str, Settings], shared: Mapping[str, Any], *, alone: bool
+) -> RunConfig:
+    """Return the run of several tasks, each of which is configured as a run of its own."""
+    from vertebra.config.members import OWN, join, wrong_names
+
+    errors = [] if alone else ["tasks= stands for task= and data=: give what is of one task under its name in tasks."]
+    names = list(tasks)
+    errors += wrong_names(names, host)
+    settings: dict[str, Settings] = dict(tasks) if isinstance(tasks, Mapping) else {name: {} for name in names}
+    for name, some in settings.items():
+        errors += unknown_keys(f"tasks.{name}", some, OWN)
+    if errors:
+        raise ConfigError("\n".join(errors))
+    members = [
+        configure(host, task={**some.get("task", {}), "option": name}, data=some.get("data"), **shared)
+        for name, some in settings.items()
+    ]
+    weights: dict[str, Any] = {}
+    for name, some in settings.items():
+        if "weight" in some:
+            weights[name] = read_field(TaskChoice, "weight", some["weight"], errors)
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return join(members, host, weights)
 
 
 def task_node(name: str, host: Host) -> dict[str, Any]:

@@ -157,7 +157,7 @@ class TrainerConfig(Strict):
     checkpoint_every: Positive | None = None
     """Write a checkpoint after this many steps, besides those at each evaluation."""
     patience: Positive | None = None
-    """Stop after this many evaluations without a better score."""
+    """Stop after this many evaluations without a better score; of several tasks, each one's examples by its own score."""
     metric: str | None = None
     """The validation score that picks the best checkpoint, or `loss`; by default the task's first metric."""
     more_metrics: tuple[str, ...] = ()
@@ -166,6 +166,12 @@ class TrainerConfig(Strict):
     """How many of the latest checkpoints stay on disk, beside the best one."""
     log_every: Positive = 10
     """Write the loss every so many steps."""
+    sampling: Literal["proportional", "temperature", "uniform"] = "proportional"
+    """With several tasks, how often the examples of each are seen: by their number, by its root, or as often as any other's."""
+    sampling_temperature: Annotated[float, Ge(1)] = 2.0
+    """Which root of their numbers sampling=temperature takes: 1 is proportional, and a large one uniform."""
+    weighting: Literal["fixed", "uncertainty"] = "fixed"
+    """With several tasks, whether their losses weigh what the tasks' settings say, or learn on top of it what they weigh."""
     behaviours: tuple[str, ...] = ()
     """Registered behaviours that change the training step."""
     baselines: bool = True
@@ -184,6 +190,8 @@ class TaskChoice(Strict):
     """An instance of the task's config dataclass."""
     data: DataConfig = field(default_factory=DataConfig)
     """Where its rows come from."""
+    weight: Annotated[float, Gt(0)] = 1.0
+    """What its examples weigh in the loss, beside those of the run's other tasks."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -63,6 +64,8 @@ class StepEnd:
     """Tokens that were read in this step."""
     seconds: float
     """How long the step took."""
+    losses: Mapping[str, float] = field(default_factory=dict)
+    """The mean loss over each task's targets, where a run has several tasks, of those that were in the step."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class EvaluationEnd:
     """How long the evaluation took."""
     best: bool
     """Whether this is the best validation score so far."""
+    tasks: Mapping[str, EvaluationEnd] = field(default_factory=dict)
+    """What each task scored, where a run has several; `scores` has then their mean first, and theirs as `task.metric`."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import nn
 from vertebra.config.schema import TrainerConfig
 from vertebra.engine.adamw import AdamW
 from vertebra.engine.muon import Muon
+from vertebra.engine.task_weights import LOG_VARIANCE_RATE
 
 Groups = list[dict[str, Any]]
 
@@ -34,10 +35,10 @@ def sgd(groups: Groups, config: TrainerConfig) -> torch.optim.Optimizer:
 def parameter_groups(model: nn.Module, config: TrainerConfig, learning_rate: float) -> Groups:
     """Group the trainable parameters by rate and decay.
 
-    Heads learn at `head_learning_rate`. With `layer_decay` each layer of the backbone learns at that factor of the one
-    above it, the embeddings below the lowest (Howard and Ruder, 2018). Weights of one dimension (biases, norms) are not
-    decayed, nor are embeddings: their rows would fade with the steps in which their token does not occur. `hidden` says
-    whether a group holds matrices inside layers, which some optimizers treat by themselves.
+    Heads learn at `head_learning_rate`, what tasks weigh at a rate of its own. With `layer_decay` each layer of the backbone
+    learns at that factor of the one above it, the embeddings below the lowest (Howard and Ruder, 2018). Weights of one
+    dimension (biases, norms) are not decayed, nor are embeddings: their rows would fade with the steps in which their token
+    does not occur. `hidden` says whether a group holds matrices inside layers, which some optimizers treat by themselves.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     depth = _depth(name for name, _ in named if name.startswith("backbone."))
@@ -45,6 +46,8 @@ def parameter_groups(model: nn.Module, config: TrainerConfig, learning_rate: flo
     for name, parameter in named:
         if name.startswith("backbone."):
             rate = learning_rate * config.layer_decay ** (depth - _level(name, depth))
+        elif name.startswith("weighting."):
+            rate = LOG_VARIANCE_RATE
         else:
             rate = config.head_learning_rate or learning_rate
         embedding = name.startswith("backbone.") and _level(name, depth) == 0

@@ -41,6 +41,8 @@ class PackedBatch:
     """For each sequence whether its tokens see only those before them; None where all follow the backbone."""
     hidden_PD: Tensor | None = None
     """What a frozen backbone made of the positions; None where the backbone is still to run."""
+    parts: tuple[Part, ...] = ()
+    """The sequences of each task, where those of several lie in the stream; `targets` are theirs then, and None here."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -69,7 +71,23 @@ class PackedBatch:
             for name in ("input_ids_T", "position_ids_T", "cu_seqlens", "positions_P", "targets", "hidden_PD")
             if (value := getattr(self, name)) is not None
         }
-        return replace(self, **moved)
+        return replace(self, **moved, parts=tuple(part.to(device) for part in self.parts))
+
+
+@dataclass(frozen=True)
+class Part:
+    """The sequences of one task in a stream with those of others."""
+
+    member: int
+    """The number of the task."""
+    rows_P: Tensor
+    """Which of the positions of the whole stream are its own."""
+    batch: PackedBatch
+    """Its sequences alone, in the same order: what its head and its loss are given."""
+
+    def to(self, device: torch.device | str) -> Part:
+        """Return the part with its tensors on `device`."""
+        return replace(self, rows_P=self.rows_P.to(device), batch=self.batch.to(device))
 
 
 def rounded(batch: PackedBatch, multiple: int) -> PackedBatch:
@@ -114,6 +132,24 @@ def pack(features: Sequence[Features], collate: Collate) -> PackedBatch:
         features=ordered,
         hidden_PD=_hidden(ordered),
     )
+
+
+def pack_tasks(features: Sequence[Features], collates: Sequence[Collate]) -> PackedBatch:
+    """Lay the features of one task or several into one stream, as `pack` does; each task collates its own targets."""
+    members = sorted({one.member for one in features})
+    if len(members) == 1:
+        return pack(features, collates[members[0]])
+    whole = pack(features, lambda _: None)
+    owners_P = np.repeat([one.member for one in whole.features], whole.position_counts)
+    parts = tuple(
+        Part(
+            member,
+            torch.from_numpy(np.flatnonzero(owners_P == member)),
+            pack([one for one in whole.features if one.member == member], collates[member]),
+        )
+        for member in members
+    )
+    return replace(whole, parts=parts)
 
 
 def _hidden(features: Sequence[Features]) -> Tensor | None:

@@ -1,16 +1,16 @@
 """The trainer: steps, evaluations, checkpoints, early stopping.
 
-A step is a set of examples that the plan names. Its loss is the sum over all targets of the step divided by their number,
-however the step is cut into pieces and shared among processes.
+A step is a set of examples that the plan names, of one task or of several. Its loss is what `engine/task_weights.py` says of
+its targets, with one task the sum over all of them divided by their number, however the step is cut into pieces and shared
+among processes.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pluggy
@@ -21,89 +21,73 @@ from vertebra.config.schema import TrainerConfig
 from vertebra.engine.adapters.adapter import Adapter
 from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.devices import Devices
-from vertebra.engine.evaluate import Evaluation
 from vertebra.engine.events import EvaluationEnd, StepEnd
 from vertebra.engine.gradients import clip_gradients
+from vertebra.engine.members import (
+    Member,
+    evaluation_end,
+    mean_score,
+    numbered,
+    of_member,
+    primary_score,
+    together,
+)
 from vertebra.engine.model import TaskModel
 from vertebra.engine.optimizers import parameter_groups
-from vertebra.engine.packing import cut, pack
-from vertebra.engine.plan import Plan, piece_seed, share
+from vertebra.engine.packing import PackedBatch, cut, pack_tasks
+from vertebra.engine.plan import Plan, draws_of, piece_seed, share
+from vertebra.engine.progress import Progress
 from vertebra.engine.readout import Readout
 from vertebra.engine.seeds import seed_draws
+from vertebra.engine.task_weights import StepWeights, weigh
 from vertebra.engine.token_budget import memory_for
 from vertebra.engine.used_rows import train_used_rows
-from vertebra.errors import ConfigError, RunError, StoppedError
+from vertebra.errors import RunError, StoppedError
 from vertebra.host.manager import Host
-from vertebra.names import unknown
 from vertebra.tasks.features import Features
-from vertebra.tasks.task import Task
-
-LOSS = "loss"
-"""What `trainer.metric` calls the validation loss."""
-
-
-@dataclass
-class Progress:
-    """How far a run is: all that a checkpoint needs beside weights and the optimizer's state."""
-
-    step: int = 0
-    best_score: float | None = None
-    best_step: int = 0
-    stale: int = 0
-    """Evaluations since the best one."""
-    token_budget: int = 0
-    """Tokens of one pass, which are fewer where memory ran out."""
-
-    @classmethod
-    def read(cls, state: Mapping[str, Any]) -> Progress:
-        """Return the progress in a checkpoint's state; `RunError` where there is none."""
-        score = state.get("best_score")
-        counts = [state.get(name) for name in ("step", "best_step", "stale", "token_budget")]
-        whole = all(isinstance(count, int) and count >= 0 for count in counts)
-        if not whole or not isinstance(score, float | int | None) or set(state) != set(asdict(cls())):
-            raise RunError(f"The newest checkpoint is not one of this run: its state is {str(dict(state))[:80]}.")
-        return cls(**state)
 
 
 class Trainer:
-    """Trains one task. Everything random is a function of the seed and the step, so that steps can be made again."""
+    """Trains the tasks of a run. Everything random is a function of the seed and the step: steps can be made again."""
 
     def __init__(
         self,
         model: TaskModel,
-        task: Task,
-        examples: Sequence[Sequence[Features]],
-        names: Sequence[str],
-        evaluate: Callable[[], Evaluation] | None,
+        members: Sequence[Member],
         config: TrainerConfig,
         devices: Devices,
         checkpoints: Checkpoints,
         host: Host,
         behaviours: pluggy.PluginManager,
         *,
-        higher_is_better: bool = True,
         seed: int,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Take the features of each training row (`examples`, with the rows' ids in `names`) and a settled `config`.
+        """Take the tasks of the run, in the order of `Features.member`, and a settled `config`.
 
         `stop` is asked after each step; when it says so, the step is saved and `StoppedError` raised.
         """
         self.adapter: Adapter | None = getattr(model.backbone, "adapter", None)
-        self.model, self.task, self.examples, self.names = model, task, examples, names
-        self.evaluate, self.config, self.devices, self.checkpoints = evaluate, config, devices, checkpoints
+        self.model, self.members, self.examples = model, list(members), numbered(members)
+        self.config, self.devices, self.checkpoints = config, devices, checkpoints
         self.notify, self.behaviours = host.notify, behaviours.hook
-        self.higher_is_better, self.seed, self.stop = higher_is_better, seed, stop
+        self.seed, self.stop = seed, stop
+        self.tasks = [member.task.name for member in members]
+        for member in members:
+            member.primary(config.metric)  # what is no metric of a task is refused before anything is trained
         assert isinstance(config.learning_rate, float) and isinstance(config.epochs, float)
         assert isinstance(config.warmup, float)
-        self.plan = Plan(len(examples), config.batch_size, seed)
+        sizes = [len(member.examples) for member in members]
+        draws = draws_of(sizes, config.sampling, config.sampling_temperature)
+        self.plan = Plan(len(self.examples), config.batch_size, seed, draws if len(members) > 1 else ())
         self.total_steps = self.plan.total_steps(config.epochs, config.max_steps)
         self.warmup_steps = round(config.warmup * self.total_steps)
         groups = parameter_groups(model, config, config.learning_rate)
         self.optimizer: torch.optim.Optimizer = host.get("optimizer", config.optimizer).load()(groups, config)
         # Behaviours read and change gradients, and several processes add them up; both expect them whole.
         if not behaviours.get_plugins() and devices.accelerator.num_processes == 1:
-            train_used_rows(model, self.optimizer, (*task.shared, *(one for windows in examples for one in windows)))
+            shared = [one for member in members for one in member.task.shared]
+            train_used_rows(model, self.optimizer, (*shared, *(one for windows in self.examples for one in windows)))
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule: Callable[[int, int, int], float] = host.get("schedule", config.schedule).load()
         self.progress = Progress()
@@ -112,9 +96,6 @@ class Trainer:
         self._saved = 0
         self._completed = 0  # tokens that this process read in the step beside those of its rows
         self._ended = 0.0
-        self.metric = config.metric or task.metrics[0]
-        if self.metric not in (*task.metrics, LOSS):
-            raise ConfigError(f"trainer.metric: {unknown('metric of this task', self.metric, (*task.metrics, LOSS))}")
 
     @property
     def epoch(self) -> float:
@@ -156,12 +137,16 @@ class Trainer:
         factor = self.schedule(step, self.warmup_steps, self.total_steps)
         for group, rate in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
             group["lr"] = rate * factor
-        features = [one for example in self.plan.examples(step) for one in self.examples[example]]
-        n_targets = sum(one.n_targets for one in features)
-        if n_targets == 0:
+        examples = self._examples(step)
+        features = [one for example in examples for one in example]
+        if not features:  # all of them are of tasks that have left
+            self.progress.step += 1
+            return
+        weights = weigh(examples, [member.weight for member in self.members])
+        if not weights.shares:
             raise RunError(f"Step {step + 1} has no targets: examples {self._ids(features)}.")
-        loss, norm = self._accumulate(step, features, n_targets), self._clipped_norm()
-        self.readout.read([loss, norm], partial(self._require_finite_gradient, step, features))
+        losses, norm = self._accumulate(step, features, weights), self._clipped_norm()
+        self.readout.read([losses[0], norm], partial(self._require_finite_gradient, step, features))
         self.behaviours.step_ending(model=self.model, optimizer=self.optimizer)
         self.optimizer.step()
         if self.adapter is not None:
@@ -169,27 +154,48 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
         rate, tokens = self.peak_rates[0] * factor, sum(map(len, features)) + self._completed
-        self.readout.read([loss, norm], partial(self._step_ended, self.progress.step, self.epoch, rate, tokens, began))
+        several = sorted(weights.shares) if len(self.members) > 1 else []
+        self.readout.read(
+            [losses[0], norm, *(losses[1 + member] for member in several)],
+            partial(self._step_ended, self.progress.step, self.epoch, rate, tokens, began, several),
+        )
         self.readout.step_queued()
 
+    def _examples(self, step: int) -> list[Sequence[Features]]:
+        """Return the features of each row of a step, without those of tasks that have left."""
+        examples = [self.examples[example] for example in self.plan.examples(step)]
+        left = {number for number, name in enumerate(self.tasks) if self._has_left(name)}
+        return [example for example in examples if not left or (example and example[0].member not in left)]
+
     def _step_ended(
-        self, step: int, epoch: float, rate: float, tokens: int, began: float, loss: float, norm: float
+        self,
+        step: int,
+        epoch: float,
+        rate: float,
+        tokens: int,
+        began: float,
+        several: Sequence[int],
+        loss: float,
+        norm: float,
+        *losses: float,
     ) -> None:
         # Where numbers come late, the step before ended while this one had already begun.
         now = time.perf_counter()
         seconds, self._ended = now - max(began, self._ended), now
-        self.notify("step_ended", step=StepEnd(step, epoch, loss, rate, norm, tokens, seconds))
+        by_task = {self.tasks[member]: one for member, one in zip(several, losses, strict=True)}
+        self.notify("step_ended", step=StepEnd(step, epoch, loss, rate, norm, tokens, seconds, by_task))
 
-    def _accumulate(self, step: int, features: Sequence[Features], n_targets: int) -> Tensor:
-        """Add up the gradients of this process's pieces, then those of all processes; return the step's loss.
+    def _accumulate(self, step: int, features: Sequence[Features], weights: StepWeights) -> Tensor:
+        """Add up the gradients of this process's pieces, then those of all processes; return losses, (1 + tasks,).
 
-        Where memory runs out, the gradients are made again from smaller pieces.
+        The first is the step's loss, the others are the means over each task's targets. Where memory runs out, the gradients
+        are made again from smaller pieces.
         """
         accelerator = self.devices.accelerator
         self.model.train()
         mine = share(features, accelerator.num_processes, accelerator.process_index)
         total = self.devices.budget.until_it_fits(
-            lambda: self._add_up_pieces(step, mine, n_targets),
+            lambda: self._add_up_pieces(step, mine, weights),
             again=lambda: self.optimizer.zero_grad(set_to_none=True),
             name=self._ids,
         )
@@ -198,8 +204,8 @@ class Trainer:
             self._add_up_gradients()
         return total
 
-    def _add_up_pieces(self, step: int, features: Sequence[Features], n_targets: int) -> Tensor:
-        total = torch.zeros((), device=self.devices.accelerator.device)
+    def _add_up_pieces(self, step: int, features: Sequence[Features], weights: StepWeights) -> Tensor:
+        total = torch.zeros(1 + len(self.members), device=self.devices.accelerator.device)
         self._completed = 0
         padded = self.model.backbone.info.packing == "padded"
         for number, piece in enumerate(cut(features, self.devices.budget.tokens, padded=padded)):
@@ -207,31 +213,53 @@ class Trainer:
             seed_draws(seed, self.devices.accelerator.device)
             if any(one.n_targets for one in piece):
                 with memory_for(piece):
-                    total += self._add_piece(step, piece, n_targets, seed)
+                    total += self._add_piece(step, piece, weights, seed)
         return total
 
-    def _add_piece(self, step: int, piece: Sequence[Features], n_targets: int, seed: int) -> Tensor:
-        """Add the gradients of one piece; return its part of the step's loss."""
+    def _add_piece(self, step: int, piece: Sequence[Features], weights: StepWeights, seed: int) -> Tensor:
+        """Add the gradients of one piece; return its part of the step's losses, (1 + tasks,)."""
         accelerator = self.devices.accelerator
-        batch = pack(self.task.complete(piece, seed), self.task.collate).to(accelerator.device)
+        batch = self._pack(piece, seed).to(accelerator.device)
         self._completed += batch.n_tokens - sum(map(len, piece))
         self.behaviours.forward_starting(model=self.model, batch=batch)
+        found = torch.zeros(1 + len(self.members), device=accelerator.device)
 
         def compute_loss() -> Tensor:
             with accelerator.autocast():
-                outputs = self.model(batch, self.task.name)
-            assert batch.targets is not None
-            loss = self.task.loss(outputs, batch.targets)
-            if self.adapter is not None and (penalty := self.adapter.penalty()) is not None:
-                loss = loss + penalty
-            return loss * (batch.n_targets / n_targets)
+                outputs = self.model.outputs(batch, self.tasks)
+            penalty = self.adapter.penalty() if self.adapter is not None else None
+            whole: Tensor | None = None
+            for member, part, outputs_P in outputs:
+                if not part.n_targets:
+                    continue
+                assert part.targets is not None
+                loss = self.members[member].task.loss(outputs_P, part.targets)
+                found[1 + member] = loss.detach() * weights.of_task(member, part.n_targets)
+                if self.model.weighting is not None:
+                    loss = self.model.weighting(member, loss)
+                if penalty is not None:
+                    loss = loss + penalty
+                loss = loss * weights.of(member, part.n_targets)
+                whole = loss if whole is None else whole + loss
+            assert whole is not None
+            return whole
 
         loss = compute_loss()
+        found[0] = loss.detach()
+        losses = found.clone()
         self.behaviours.backward_starting(model=self.model, batch=batch, loss=loss)
         self.readout.read([loss], partial(self._require_finite_loss, step, piece))
         accelerator.backward(loss)
         self.behaviours.backward_ended(model=self.model, batch=batch, compute_loss=compute_loss)
-        return loss.detach()
+        return losses
+
+    def _pack(self, piece: Sequence[Features], seed: int) -> PackedBatch:
+        """Return one stream of a piece's sequences, and of those that the tasks' losses compare them with."""
+        completed: list[Features] = []
+        for member in sorted({one.member for one in piece}):
+            own = [one for one in piece if one.member == member]
+            completed += of_member(member, self.members[member].task.complete(own, seed))
+        return pack_tasks(completed, [member.task.collate for member in self.members])
 
     def _require_finite_loss(self, step: int, piece: Sequence[Features], loss: float) -> None:
         if not np.isfinite(loss):
@@ -264,8 +292,12 @@ class Trainer:
         return clip_gradients(self.model.parameters(), self.config.clip)
 
     def _ids(self, features: Sequence[Features]) -> str:
-        ids = list(dict.fromkeys(self.names[one.example] for one in features))
+        ids = list(dict.fromkeys(self._id(one) for one in features))
         return ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
+
+    def _id(self, one: Features) -> str:
+        row = self.members[one.member].names[one.example]
+        return row if len(self.members) == 1 else f"{self.tasks[one.member]} {row}"
 
     # --- between steps
 
@@ -278,26 +310,33 @@ class Trainer:
         return every is not None and self.progress.step % every == 0
 
     def _out_of_patience(self) -> bool:
-        return self.config.patience is not None and self.progress.stale >= self.config.patience
+        return all(map(self._has_left, self.tasks))
+
+    def _has_left(self, task: str) -> bool:
+        """Whether a task's own score has been stale for so long that its examples are left out."""
+        return self.config.patience is not None and self.progress.stale.get(task, 0) >= self.config.patience
 
     def _evaluate(self) -> None:
         self.readout.settle()
-        if self.evaluate is not None:
+        ends: dict[str, EvaluationEnd] = {}
+        scores: list[tuple[float, bool]] = []
+        for member in self.members:
+            if member.evaluate is None:
+                continue
             began = time.perf_counter()
-            evaluation = self.evaluate()
-            best = self._note_score(evaluation)
-            self.notify(
-                "evaluation_ended",
-                evaluation=EvaluationEnd(
-                    step=self.progress.step,
-                    epoch=self.epoch,
-                    split=evaluation.split,
-                    scores=evaluation.scores,
-                    loss=evaluation.loss,
-                    seconds=time.perf_counter() - began,
-                    best=best,
-                ),
+            found = member.evaluate()
+            scores.append(primary_score(member, found, self.config.metric))
+            ends[member.task.name] = evaluation_end(
+                found,
+                step=self.progress.step,
+                epoch=self.epoch,
+                seconds=time.perf_counter() - began,
+                best=self.progress.note_task(member.task.name, scores[-1][0], higher=scores[-1][1]),
             )
+        if ends:
+            mean, higher = mean_score(scores)
+            best = self.progress.note(mean, higher=higher)
+            self.notify("evaluation_ended", evaluation=together(self.members, ends, best=best))
 
     def _save(self) -> None:
         self.readout.settle()
@@ -315,13 +354,3 @@ class Trainer:
         place = self.checkpoints.save(step, self.model.trained, self.optimizer, asdict(self.progress))
         self.checkpoints.forget(best_step)
         self.notify("checkpoint_saved", step=step, path=str(place))
-
-    def _note_score(self, evaluation: Evaluation) -> bool:
-        """Keep the score if it is the best so far; say whether it is."""
-        score = evaluation.loss if self.metric == LOSS else evaluation.scores[self.metric]
-        best = self.progress.best_score
-        if best is not None and not (score > best if self.higher_is_better else score < best):
-            self.progress.stale += 1
-            return False
-        self.progress.best_score, self.progress.best_step, self.progress.stale = score, self.progress.step, 0
-        return True

@@ -56,6 +56,7 @@ def render(run: RunFolder, host: Host, ending: Mapping[str, Any]) -> str:
         state=state,
         title=", ".join(state.get("tasks", [])) or name,
         folder=name,
+        tasks=state.get("tasks", []) if len(state.get("tasks", [])) > 1 else [],
         facts=facts(state, config),
         scale=scale,
         scores=scores,

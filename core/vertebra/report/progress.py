@@ -187,6 +187,11 @@ def describe_evaluation(evaluation: EvaluationEnd, scale: Scale = PERCENT) -> st
 
 
 def describe_scores(evaluation: EvaluationEnd, scale: Scale = PERCENT, at_most: int = 3) -> str:
-    """Name the split and its first scores."""
+    """Name the split and its first scores; where there are several tasks, their mean and the first one of each."""
     scores = list(evaluation.scores.items())[:at_most]
+    if evaluation.tasks and at_most > 1:
+        firsts = [
+            (f"{task}.{name}", one.scores[name]) for task, one in evaluation.tasks.items() for name in [*one.scores][:1]
+        ]
+        scores = [*scores[:1], *firsts]
     return "  ".join([evaluation.split, *(f"{name} {scale.score(name, score)}" for name, score in scores)])

@@ -25,8 +25,8 @@ class Scale:
         return cls(frozenset(ref.name for ref in host.refs("metric") if getattr(ref, "plain", False)))
 
     def is_share(self, metric: str) -> bool:
-        """Whether a metric's scores go from 0 to 1."""
-        return metric not in self.plain
+        """Whether a metric's scores go from 0 to 1; one of several tasks has its task's name before it."""
+        return metric.rpartition(".")[2] not in self.plain
 
     def score(self, metric: str, score: float) -> str:
         """Write a score: `62.91`, or `2.104`."""

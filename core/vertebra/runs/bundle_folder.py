@@ -20,6 +20,7 @@ from typing import Any
 
 from vertebra.errors import RunError
 from vertebra.runs.folder import RunFolder
+from vertebra.runs.task_folders import folder_of_task
 
 BUNDLE = "bundle.json"
 FORMAT = 1
@@ -102,11 +103,11 @@ class BundleFolder(RunFolder):
         return next((said for known, said in PARTS.items() if name == known or name.startswith(f"{known}/")), "a part")
 
 
-def open_trained(path: Path | str) -> RunFolder:
-    """Open the folder of a trained run or of a bundle; `RunError` where there is neither."""
+def open_trained(path: Path | str, task: str | None = None) -> RunFolder:
+    """Open the folder of a trained run, of one `task` of a run of several, or of a bundle; `RunError` where there is none."""
     folder = Path(path).expanduser()
     if not (folder / BUNDLE).is_file():
-        return RunFolder.open(path)
+        return RunFolder.open(folder_of_task(path, task))
     bundle = BundleFolder(folder)
     bundle.read_state()
     return bundle

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from vertebra.config.document import from_document, to_document
 from vertebra.config.schema import RunConfig, TrainerConfig
-from vertebra.data.load import unseen_labels
-from vertebra.engine.attention_varlen import why_not
-from vertebra.engine.backbone import Backbone
 from vertebra.engine.budget_measurement import measured_budget
 from vertebra.engine.checkpoints import Checkpoints
-from vertebra.engine.counting import ParameterCounts, count_parameters
+from vertebra.engine.counting import count_parameters
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import Evaluation
 from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart
 from vertebra.engine.frozen import refuse_behaviours
+from vertebra.engine.members import LOSS, Member, evaluation_end, together
+from vertebra.engine.model import TaskModel
 from vertebra.engine.ranks import rank
 from vertebra.engine.recommend import rate_factor, settle
 from vertebra.engine.seeds import seed_everything
-from vertebra.engine.trainer import LOSS, Trainer
+from vertebra.engine.trainer import Trainer
 from vertebra.errors import PrunedError, RunError, StoppedError, VertebraError
 from vertebra.host.manager import Host, create_behaviour_manager, create_host
 from vertebra.metrics.metric import Metric
@@ -36,17 +33,19 @@ from vertebra.report.scale import Scale
 from vertebra.report.trackers import create_trackers
 from vertebra.runs.baselines import compute
 from vertebra.runs.cost import CostMeter
+from vertebra.runs.describe import attention_notes, describe, joined_notes, own_notes, rows_by_split
 from vertebra.runs.environment import describe_environment
 from vertebra.runs.folder import RunFolder, now
 from vertebra.runs.key import active_plugins, anchored, run_key
 from vertebra.runs.launch import is_needed, launch
 from vertebra.runs.log import RunLog
-from vertebra.runs.prepare import Prepared, prepare
+from vertebra.runs.prepare import Prepared, prepare_tasks
 from vertebra.runs.pruning import Prune, Pruning
 from vertebra.runs.results import write_results
 from vertebra.runs.saved import save_model_folder
 from vertebra.runs.shared import Shared
 from vertebra.runs.signals import stop_on_signal
+from vertebra.runs.task_folders import finish, make_places, write_together
 
 
 def train(
@@ -64,8 +63,8 @@ def train(
     then says that the run failed, and why. Where it failed before its first step, the next run may have the folder.
     """
     host = host or create_host()
-    if len(config.tasks) != 1:
-        raise RunError(f"A run trains one task, and {len(config.tasks)} were given.")
+    if not config.tasks:
+        raise RunError("A run trains a task, and none was given.")
     if rank() > 0:
         return _assist(config, host)
     run = RunFolder.create(Path(folder))
@@ -136,33 +135,35 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
     behaviours = create_behaviour_manager(host, config.trainer.behaviours)
     if config.backbone.freeze:
         refuse_behaviours(behaviours)
-    prepared, model = prepare(config, devices, host, shared)
-    task, metrics, splits, backbone = prepared.task, prepared.metrics, prepared.splits, model.backbone
+    parts, model = prepare_tasks(config, devices, host, shared)
+    backbone = model.backbone
     if config.gpu.token_budget == "auto" and devices.accelerator.device.type == "cuda":
-        devices = devices.with_budget(measured_budget(model, task, prepared.encoded["train"].features, devices))
+        measured = [measured_budget(model, part.task, part.encoded["train"].features, devices) for part in parts]
+        devices = devices.with_budget(min(measured))
     factor = rate_factor(config.adapter.name, host)
     settled = replace(
         config,
         trainer=settle(config.trainer, backbone.info, frozen=config.backbone.freeze, factor=factor),
         gpu=devices.config,
     )
-    key = run_key(settled, [splits.fingerprint], backbone.info.fingerprint, active_plugins(host))
+    fingerprints = [part.splits.fingerprint for part in parts]
+    key = run_key(settled, fingerprints, backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
     run.write_config(to_document(settled))
-    failed_baselines = _write_baselines(run, settled, prepared) if devices.accelerator.is_main_process else []
+    places = make_places(run, parts)
+    failed_baselines = {
+        part.task.name: _write_baselines(places[part.task.name], settled, part)
+        if devices.accelerator.is_main_process
+        else []
+        for part in parts
+    }
     frozen = ["the backbone is frozen: only the head is trained"] if config.backbone.freeze else []
-    notes = (
-        *backbone.info.notes,
-        *frozen,
-        *splits.notes,
-        *unseen_labels(task, splits.rows),
-        *_too_long_notes(prepared),
-        *task.notes({split: encoded.features for split, encoded in prepared.encoded.items()}),
-        *_attention_notes(backbone, devices),
-        *failed_baselines,
-    )
+    of_backbone, of_devices = [*backbone.info.notes, *frozen], attention_notes(backbone, devices)
+    of_tasks = {part.task.name: own_notes(part) for part in parts}
+    notes_by_task = {name: [*of_backbone, *own, *of_devices, *failed_baselines[name]] for name, own in of_tasks.items()}
+    notes = joined_notes(of_backbone, of_tasks, of_devices, failed_baselines)
     counts = count_parameters(model)
-    _describe(run, key, settled, prepared, backbone, counts, notes, host)
+    describe(run, places, key, settled, parts, backbone, counts, notes, host)
 
     checkpoints = Checkpoints(
         Path(devices.from_main(str(run.checkpoints.absolute()))), settled.trainer.keep_checkpoints
@@ -170,18 +171,12 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
     with stop_on_signal() as stop:
         trainer = Trainer(
             model,
-            task,
-            prepared.by_example("train"),
-            [row["id"] for row in splits.rows["train"]],
-            (lambda: prepared.evaluate("valid", model, devices, while_training=True))
-            if "valid" in splits.rows
-            else None,
+            [_member(part, model, devices, settled) for part in parts],
             settled.trainer,
             devices,
             checkpoints,
             host,
             behaviours,
-            higher_is_better=_higher_is_better(settled, metrics),
             seed=config.seed,
             stop=lambda: devices.agree(stop() or pruning.reason is not None),
         )
@@ -193,10 +188,10 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
             run=RunStart(
                 folder=run.path,
                 key=key,
-                tasks=(task.name,),
+                tasks=tuple(places),
                 backbone=backbone.info.name,
                 parameters=counts.backbone,
-                examples={split: len(rows) for split, rows in splits.rows.items()},
+                examples=rows_by_split(parts),
                 total_steps=trainer.total_steps,
                 first_step=trainer.progress.step,
                 notes=notes,
@@ -210,19 +205,34 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
         with pruning.told_apart():
             trainer.fit()
 
-    evaluations = [prepared.evaluate(split, model, devices) for split in ("valid", "test") if split in splits.rows]
-    scores = {one.split: one.scores for one in evaluations}
+    evaluations = {
+        part.task.name: [
+            part.evaluate(split, model, devices) for split in ("valid", "test") if split in part.splits.rows
+        ]
+        for part in parts
+    }
+    ends = _ends(trainer, evaluations)
+    scores = {split: end.scores for split, end in ends.items()}
     if not devices.accelerator.is_main_process:
         return RunEnd(run.path, scores, time.perf_counter() - began)
-    for evaluation in evaluations:
-        if evaluation.split == "test":
-            _announce(evaluation, trainer, host)
-    save_model_folder(run, model, {task.name: task})
-    write_results(run, prepared.task, metrics, splits.rows, evaluations)
+    if "test" in ends:
+        host.notify("evaluation_ended", evaluation=ends["test"])
+    save_model_folder(run, model, {part.task.name: part.task for part in parts})
+    for part in parts:
+        name = part.task.name
+        write_results(places[name], part.task, part.metrics, part.splits.rows, evaluations[name])
+    if len(parts) > 1:
+        write_together(run, places, scores)
+        # Whether it came with its language-model head is how an adapter names its tensors, whichever task is loaded.
+        run.update_state(language_model=backbone.language_model is not None)
+    if model.weighting is not None:
+        run.update_state(loss_weights=dict(zip(places, model.weighting.factors(), strict=True)))
     seconds = time.perf_counter() - began
     weights = checkpoints.hashes(trainer.progress.best_step)
     ending = {"status": "finished", "seconds": round(seconds, 1), "weights": weights}
     # Until the status says so the run can be resumed, so everything else comes first.
+    if len(parts) > 1:
+        finish(run, places, settled, notes_by_task, host, ending)
     write_report(run, host, ending)
     run.update_state(**ending)
     checkpoints.clear()
@@ -236,8 +246,10 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
 
 def summary(config: TrainerConfig, trainer: Trainer) -> str:
     """Say in one line what the trainer's settings came to."""
+    many = len(trainer.members)
+    of_tasks = f" of {many} tasks, sampled {config.sampling}," if many > 1 else ""
     return (
-        f"learning rate {config.learning_rate:g}, {trainer.total_steps} steps of {config.batch_size} examples "
+        f"learning rate {config.learning_rate:g}, {trainer.total_steps} steps of {config.batch_size} examples{of_tasks} "
         f"({trainer.total_steps / trainer.plan.steps_per_epoch:.3g} epochs), {trainer.warmup_steps} steps of warm-up, "
         f"{config.optimizer}, {config.schedule} schedule"
     )
@@ -286,93 +298,51 @@ def _watched(host: Host, observers: Sequence[object]) -> Iterator[None]:
 
 
 def _higher_is_better(config: RunConfig, metrics: Sequence[Metric]) -> bool:
-    wanted = config.trainer.metric or metrics[0].name
-    if wanted == LOSS:
-        return False
+    """Whether that is so of the metric that picks the best checkpoint, or of the first one where the loss does."""
+    named = config.trainer.metric
+    wanted = metrics[0].name if named in (None, LOSS) else named
     return next((metric.higher_is_better for metric in metrics if metric.name == wanted), True)
 
 
-def _too_long_notes(prepared: Prepared) -> list[str]:
-    return [
-        f"{encoded.too_long} rows of {split} are longer than the context"
-        for split, encoded in prepared.encoded.items()
-        if encoded.too_long
-    ]
+def _member(part: Prepared, model: TaskModel, devices: Devices, config: RunConfig) -> Member:
+    """Return what the trainer knows of a task."""
 
+    def evaluate() -> Evaluation:
+        return part.evaluate("valid", model, devices, while_training=True)
 
-def _attention_notes(backbone: Backbone, devices: Devices) -> tuple[str, ...]:
-    if backbone.info.packing == "padded" or devices.accelerator.device.type != "cuda":
-        return ()
-    dtype = torch.bfloat16 if devices.config.precision == "bf16" else backbone.model.dtype
-    reason = why_not(backbone.model.config, dtype)
-    return (reason,) if reason else ()
-
-
-def _describe(
-    run: RunFolder,
-    key: str,
-    config: RunConfig,
-    prepared: Prepared,
-    backbone: Backbone,
-    counts: ParameterCounts,
-    notes: Sequence[str],
-    host: Host,
-) -> None:
-    """Write what the run is made of, before it starts."""
-    about = asdict(backbone.info)
-    about.pop("notes"), about.pop("context")
-    run.update_state(
-        key=key,
-        tasks=[choice.name for choice in config.tasks],
-        backbone=about,
-        adapter={
-            "name": config.adapter.name,
-            **asdict(counts),
-            "share": counts.share,
-            "base": backbone.adapter.base_fingerprint if backbone.adapter else None,
-        },
-        notes=list(notes),
-        plugins=active_plugins(host),
+    return Member(
+        part.task,
+        part.by_example("train"),
+        [row["id"] for row in part.splits.rows["train"]],
+        evaluate if "valid" in part.splits.rows else None,
+        _higher_is_better(config, part.metrics),
+        part.choice.weight,
     )
-    policy = config.tasks[0].data.too_long
-    run.write_json(
-        "data.json",
-        {
-            "splits": {
-                split: {
-                    "rows": len(prepared.splits.rows[split]),
-                    "sequences": len(encoded.features),
-                    "tokens": sum(map(len, encoded.features)),
-                    "too_long": encoded.too_long,
-                }
-                for split, encoded in prepared.encoded.items()
-            },
-            "too_long": prepared.task.too_long if policy == "auto" else policy,
-            "fingerprint": prepared.splits.fingerprint,
-            "notes": list(prepared.splits.notes),
-        },
-    )
+
+
+def _ends(trainer: Trainer, evaluations: Mapping[str, Sequence[Evaluation]]) -> dict[str, EvaluationEnd]:
+    """Return the last evaluation of each split, of all tasks together."""
+    found: dict[str, EvaluationEnd] = {}
+    for split in ("valid", "test"):
+        of_split = {
+            member.task.name: one
+            for member in trainer.members
+            for one in evaluations[member.task.name]
+            if one.split == split
+        }
+        if not of_split:
+            continue
+        ends = {
+            name: evaluation_end(one, step=trainer.progress.step, epoch=trainer.epoch) for name, one in of_split.items()
+        }
+        found[split] = together(trainer.members, ends, best=False)
+    return found
 
 
 def _write_baselines(run: RunFolder, config: RunConfig, prepared: Prepared) -> list[str]:
     """Write what the task's baselines score, and return a note for each one that failed."""
     if not config.trainer.baselines:
         return []
-    baselines = compute(prepared.task, prepared.metrics, prepared.splits, cache=config.tasks[0].data.cache)
+    baselines = compute(prepared.task, prepared.metrics, prepared.splits, cache=prepared.choice.data.cache)
     run.write_json("baselines.json", baselines.document())
     return baselines.notes
-
-
-def _announce(evaluation: Evaluation, trainer: Trainer, host: Host) -> None:
-    host.notify(
-        "evaluation_ended",
-        evaluation=EvaluationEnd(
-            step=trainer.progress.step,
-            epoch=trainer.epoch,
-            split=evaluation.split,
-            scores=evaluation.scores,
-            loss=evaluation.loss,
-            seconds=0.0,
-            best=False,
-        ),
-    )

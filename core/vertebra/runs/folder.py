@@ -16,6 +16,8 @@ from filelock import FileLock, Timeout
 
 from vertebra.errors import RunError
 
+TASKS = "tasks"
+"""The folder in that of a run of several tasks where each of them has its own."""
 FORMAT = 1
 """The version of the run folder's layout; written into `run.json`."""
 BEFORE_THE_FIRST_STEP = ("data.json", "baselines.json", "cost.json", "log.jsonl", "evaluations.jsonl")
@@ -109,10 +111,16 @@ class RunFolder:
             raise RunError(f"The run in '{folder.path}' has no model: its status is '{state.get('status')}'.")
         return folder
 
+    def of_task(self, task: str) -> RunFolder:
+        """Return the folder of one task in that of a run of several: with its results, it reads like that of a run."""
+        return RunFolder(self.path / TASKS / task)
+
     @property
     def model(self) -> Path:
-        """The folder of the trained model."""
-        return self.path / "model"
+        """The folder of the trained model; a task of a run of several has that of its run."""
+        own = self.path / "model"
+        tasks = self.path.absolute().parent
+        return tasks.parent / "model" if tasks.name == TASKS and not own.is_dir() else own
 
     @property
     def checkpoints(self) -> Path:

@@ -21,6 +21,8 @@ WITHOUT_EFFECT = (
     ("trainer", "checkpoint_every"),
 )
 """Settings that cannot change a result."""
+OF_SEVERAL = ("sampling", "sampling_temperature", "weighting")
+"""Settings of the trainer that matter to a run of several tasks alone."""
 
 
 def run_key(config: RunConfig, data_fingerprints: list[str], backbone_fingerprint: str, plugins: dict[str, str]) -> str:
@@ -78,6 +80,10 @@ def _deciding(config: RunConfig) -> dict[str, Any]:
         document[group].pop(name)
     for task in document["tasks"]:
         task["data"].pop("cache")
+    if len(document["tasks"]) == 1:
+        document["tasks"][0].pop("weight")
+        for name in OF_SEVERAL:
+            document["trainer"].pop(name)
     return document
 
 

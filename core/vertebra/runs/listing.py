@@ -90,13 +90,15 @@ def is_locked(folder: Path) -> bool:
 
 def flattened(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's configuration by the names that its settings have on the command line."""
-    (task,) = document["tasks"]
-    groups = {**document, "task": task.get("config") or {}, "data": task["data"]}
-    del groups["tasks"]
+    tasks = document["tasks"]
+    groups = {name: values for name, values in document.items() if name != "tasks"}
+    for task in tasks:  # what is of one of several tasks has its name before it
+        before = f"{task['name']}." if len(tasks) > 1 else ""
+        groups |= {f"{before}task": task.get("config") or {}, f"{before}data": task["data"]}
     settings = dict(_leaves(groups, ""))
     backbone = document["backbone"]
     named = {
-        "task": task["name"],
+        "task": "+".join(task["name"] for task in tasks),
         "backbone": Path(backbone["path"]).name if backbone.get("path") else backbone["name"],
         "adapter": document["adapter"]["name"],
         "seed": document["seed"],

@@ -115,7 +115,13 @@ class LoadedRun:
 
 @overload
 def load(
-    run: Path | str, /, *, device: str = "auto", backbone: Path | str | None = None, host: Host | None = None
+    run: Path | str,
+    /,
+    *,
+    task: str | None = None,
+    device: str = "auto",
+    backbone: Path | str | None = None,
+    host: Host | None = None,
 ) -> LoadedRun: ...
 
 
@@ -146,20 +152,22 @@ def load(
     run: Path | str | list[Path | str] | list[Path] | list[str] | Mapping[str, Path | str],
     /,
     *more: Path | str,
+    task: str | None = None,
     device: str = "auto",
     backbone: Path | str | None = None,
     host: Host | None = None,
 ) -> LoadedRun | LoadedTasks:
     """Load the run or the bundle in a folder; nothing in the folder is executed.
 
-    Several folders, a list of them, or a mapping from names that you choose, give one object with one backbone in memory
-    (`LoadedTasks`). `device` is auto, cpu or cuda. `backbone` says where the backbone is, a folder or a Hub name, where it
-    is not where it was in training. Raises `RunError` for a folder that holds no trained run or a damaged one, for a
-    backbone that it was not trained on, and for runs that have no backbone in common.
+    `task` says which one, where it is a run of several. Several folders, a list of them, or a mapping from names that you
+    choose, give one object with one backbone in memory (`LoadedTasks`). `device` is auto, cpu or cuda. `backbone` says
+    where the backbone is, a folder or a Hub name, where it is not where it was in training. Raises `RunError` for a folder
+    that holds no trained run or a damaged one, for a backbone that it was not trained on, and for runs that have no
+    backbone in common.
     """
     host = host or create_host()
     if isinstance(run, str | Path) and not more:
-        return _load_one(open_saved(run, host, backbone), device, host)
+        return _load_one(open_saved(run, host, backbone, task), device, host)
     from vertebra.runs.loaded_tasks import load_tasks
 
     if isinstance(run, Mapping):
@@ -181,9 +189,9 @@ class Saved:
     """Whether that is the one saved with it."""
 
 
-def open_saved(path: Path | str, host: Host, backbone: Path | str | None = None) -> Saved:
-    """Open a run or a bundle, with its backbone elsewhere than it says, where that is given."""
-    folder = open_trained(path)
+def open_saved(path: Path | str, host: Host, backbone: Path | str | None = None, task: str | None = None) -> Saved:
+    """Open a run, `task` of a run of several, or a bundle, with its backbone elsewhere than it says, where that is given."""
+    folder = open_trained(path, task)
     if isinstance(folder, BundleFolder):
         folder.require_whole()
     elif not is_whole(folder.model):
@@ -204,7 +212,9 @@ def open_saved(path: Path | str, host: Host, backbone: Path | str | None = None)
 def _load_one(saved: Saved, device: str, host: Host) -> LoadedRun:
     task = saved.task
     _say_whether_the_backbone_has_changed(saved.config.backbone, saved.folder, host)
-    backbone = load_backbone(saved.base, host, prefer=task.attention, language_model=task.needs_language_model)
+    # One of several tasks gets the backbone that they shared.
+    language_model = task.needs_language_model or saved.folder.read_state().get("language_model") is True
+    backbone = load_backbone(saved.base, host, prefer=task.attention, language_model=language_model)
     return put_together(saved, backbone, set_up(gpu_config(saved, device)), host)
 
 
@@ -240,10 +250,13 @@ def put_together(
 def restore_task(config: RunConfig, folder: RunFolder, host: Host) -> Task:
     """Make the task of a run with what it learnt; `RunError` where the folder does not hold that."""
     if len(config.tasks) != 1:
-        raise RunError(f"The run in '{folder.path}' names {len(config.tasks)} tasks; this version reads runs of one.")
+        raise RunError(
+            f"The run in '{folder.path}' names {len(config.tasks)} tasks: give the folder of one, such as "
+            f"'{folder.of_task(config.tasks[0].name).path}'."
+        )
     task = load_task(config.tasks[0], host)
     try:
-        task.restore(folder.read_json("model/tasks.json")[task.name])
+        task.restore(RunFolder(folder.model).read_json("tasks.json")[task.name])
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise RunError(
             f"'{folder.model / 'tasks.json'}' does not hold what task '{task.name}' learnt: "

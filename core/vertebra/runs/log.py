@@ -8,7 +8,7 @@ from typing import Any
 from vertebra.engine.events import EvaluationEnd, StepEnd
 from vertebra.host.hookspecs import hookimpl
 from vertebra.report.read import read_lines
-from vertebra.runs.folder import RunFolder
+from vertebra.runs.folder import TASKS, RunFolder
 
 
 class RunLog:
@@ -20,8 +20,9 @@ class RunLog:
 
     def rewind(self, step: int) -> None:
         """Take back what was written after a step, to go on from there."""
-        for name in ("log.jsonl", "evaluations.jsonl"):
-            self.run.write_lines(name, [line for line in read_lines(self.run, name) if _stays(line, step)])
+        tasks = [RunFolder(path) for path in self.run.path.glob(f"{TASKS}/*")]
+        for run, name in [(self.run, "log.jsonl"), *((run, "evaluations.jsonl") for run in (self.run, *tasks))]:
+            run.write_lines(name, [line for line in read_lines(run, name) if _stays(line, step)])
 
     @hookimpl
     def step_ended(self, step: StepEnd) -> None:
@@ -36,23 +37,27 @@ class RunLog:
                 "loss": step.loss,
                 "learning_rate": step.learning_rate,
                 "gradient_norm": step.gradient_norm,
+                **({"losses": dict(step.losses)} if step.losses else {}),
             },
         )
 
     @hookimpl
     def evaluation_ended(self, evaluation: EvaluationEnd) -> None:
         """Write the scores of a split."""
-        self.run.append_line(
-            "evaluations.jsonl",
-            {
-                "step": evaluation.step,
-                "epoch": round(evaluation.epoch, 4),
-                "split": evaluation.split,
-                "scores": evaluation.scores,
-                "loss": evaluation.loss,
-                "best": evaluation.best,
-            },
-        )
+        self.run.append_line("evaluations.jsonl", _line(evaluation))
+        for task, one in evaluation.tasks.items():
+            self.run.of_task(task).append_line("evaluations.jsonl", _line(one))
+
+
+def _line(evaluation: EvaluationEnd) -> dict[str, Any]:
+    return {
+        "step": evaluation.step,
+        "epoch": round(evaluation.epoch, 4),
+        "split": evaluation.split,
+        "scores": evaluation.scores,
+        "loss": evaluation.loss,
+        "best": evaluation.best,
+    }
 
 
 def _stays(line: Mapping[str, Any], step: int) -> bool:

@@ -19,8 +19,9 @@ from vertebra.engine.evaluate import Evaluation, evaluate
 from vertebra.engine.frozen import FrozenReader
 from vertebra.engine.hidden_cache import HiddenCache
 from vertebra.engine.loading import initialisation, load_backbone, refuse_bidirectional
+from vertebra.engine.members import LOSS
 from vertebra.engine.model import TaskModel
-from vertebra.engine.trainer import LOSS
+from vertebra.engine.task_weights import UncertaintyWeighting
 from vertebra.errors import ConfigError
 from vertebra.host.manager import Host
 from vertebra.metrics.metric import Metric
@@ -37,6 +38,7 @@ from vertebra.tasks.task import Task
 class Prepared:
     """One task, ready to be trained and evaluated."""
 
+    choice: TaskChoice
     task: Task
     metrics: tuple[Metric, ...]
     splits: Splits
@@ -63,27 +65,41 @@ class Prepared:
 def prepare(
     config: RunConfig, devices: Devices, host: Host, shared: Shared | None = None
 ) -> tuple[Prepared, TaskModel]:
-    """Load data and backbone, encode, and build the model; a frozen backbone reads everything here, once.
+    """Do what `prepare_tasks` does for a run of one task."""
+    (prepared,), model = prepare_tasks(config, devices, host, shared)
+    return prepared, model
+
+
+def prepare_tasks(
+    config: RunConfig, devices: Devices, host: Host, shared: Shared | None = None
+) -> tuple[list[Prepared], TaskModel]:
+    """Load the data of all tasks and their one backbone, encode, and build the model; a frozen backbone reads all, once.
 
     What other runs of this process have loaded already comes from `shared`.
     """
     shared = shared or Shared(keep=0)
-    choice = config.tasks[0]
-    task = load_task(choice, host)
-    refuse_what_cannot_write(task, config)
-    metrics = load_metrics(task, host, config.trainer.more_metrics)
-    if isinstance(task, CorpusTask):
-        backbone = find_backbone(config, task, host, shared)
-        splits, encoded = read_corpora(task, choice.data, backbone.tokenizer, backbone.info.context, host)
-    else:
-        task, splits = find_rows(choice, task, host, shared)
-        backbone = find_backbone(config, task, host, shared)
-        encoded = find_features(task, choice, splits, backbone, shared)
-    prepared = Prepared(task, metrics, splits, encoded)
-    model = build_model(backbone, task, config, host).to(devices.accelerator.device)
+    tasks = [load_task(choice, host) for choice in config.tasks]
+    for choice, task in zip(config.tasks, tasks, strict=True):
+        refuse_what_cannot_write(task, choice, config)
+    metrics = [load_metrics(task, host, config.trainer.more_metrics) for task in tasks]
+    # Rows come before the backbone: what is wrong with them is found in less time.
+    found = [
+        (task, None) if isinstance(task, CorpusTask) else find_rows(choice, task, host, shared)
+        for choice, task in zip(config.tasks, tasks, strict=True)
+    ]
+    backbone = find_backbone(config, tasks, host, shared)
+    parts = []
+    for choice, measured, (task, splits) in zip(config.tasks, metrics, found, strict=True):
+        if splits is None:
+            assert isinstance(task, CorpusTask)
+            splits, encoded = read_corpora(task, choice.data, backbone.tokenizer, backbone.info.context, host)
+        else:
+            encoded = find_features(task, choice, splits, backbone, shared)
+        parts.append(Prepared(choice, task, measured, splits, encoded))
+    model = build_model(backbone, [part.task for part in parts], config, host).to(devices.accelerator.device)
     if config.backbone.freeze:
-        prepared = replace(prepared, encoded=find_readings(model.backbone, prepared, config, devices, shared))
-    return prepared, model
+        parts = [replace(part, encoded=find_readings(model.backbone, part, config, devices, shared)) for part in parts]
+    return parts, model
 
 
 def find_rows(choice: TaskChoice, task: Task, host: Host, shared: Shared) -> tuple[Task, Splits]:
@@ -97,19 +113,19 @@ def find_rows(choice: TaskChoice, task: Task, host: Host, shared: Shared) -> tup
     return shared.get("rows", choice, load, own=lambda found: (copy.deepcopy(found[0]), found[1]))
 
 
-def find_backbone(config: RunConfig, task: Task, host: Host, shared: Shared) -> Backbone:
+def find_backbone(config: RunConfig, tasks: Sequence[Task], host: Host, shared: Shared) -> Backbone:
     """Return a backbone that the run may change. Random weights are a function of the seed, others are those of all runs."""
     seed = config.seed if initialisation(config.backbone, host) == "random" else 0
+    prefer = tasks[0].attention  # where tasks differ in that, the configuration says it
+    language_model = any(task.needs_language_model for task in tasks)
 
     def load() -> Backbone:
-        return load_backbone(
-            config.backbone, host, prefer=task.attention, seed=seed, language_model=task.needs_language_model
-        )
+        return load_backbone(config.backbone, host, prefer=prefer, seed=seed, language_model=language_model)
 
     def own(pristine: Backbone) -> Backbone:
         return copy.deepcopy(pristine, {id(pristine.tokenizer): pristine.tokenizer})
 
-    backbone = shared.get("backbone", [config.backbone, seed, task.attention, task.needs_language_model], load, own)
+    backbone = shared.get("backbone", [config.backbone, seed, prefer, language_model], load, own)
     leave_room(backbone, config.adapter)
     return backbone
 
@@ -129,22 +145,22 @@ def find_readings(
     backbone: Backbone, prepared: Prepared, config: RunConfig, devices: Devices, shared: Shared
 ) -> dict[str, Encoded]:
     """Return the features of every split with what the frozen backbone makes of them; the task gets those that rows share."""
-    task, choice = prepared.task, config.tasks[0]
+    task, choice = prepared.task, prepared.choice
     seed = config.seed if backbone.info.init == "random" else 0
     encoded, task.shared = shared.get(
         "readings",
         [choice, config.backbone, seed, backbone.info.attention, devices.config],
-        lambda: (read_once(backbone, prepared, choice, devices), task.shared),
+        lambda: (read_once(backbone, prepared, devices), task.shared),
     )
     return encoded
 
 
-def refuse_what_cannot_write(task: Task, config: RunConfig) -> None:
+def refuse_what_cannot_write(task: Task, choice: TaskChoice, config: RunConfig) -> None:
     """Raise `BackboneError` or `ConfigError` for settings under which a task cannot write its texts, or choose by them."""
     if not isinstance(task, Generation):
         return
     refuse_bidirectional(config.backbone)
-    if config.tasks[0].data.too_long == "window":
+    if choice.data.too_long == "window":
         raise ConfigError(
             f"data.too_long=window cuts rows into windows, and task '{task.name}' writes one text for a row. Use truncate, "
             "which cuts the end of what is read, or error."
@@ -172,9 +188,9 @@ def encode(task: Task, choice: TaskChoice, splits: Splits, backbone: Backbone) -
     }
 
 
-def read_once(backbone: Backbone, prepared: Prepared, choice: TaskChoice, devices: Devices) -> dict[str, Encoded]:
+def read_once(backbone: Backbone, prepared: Prepared, devices: Devices) -> dict[str, Encoded]:
     """Give the features of every split, and those that rows share, what the frozen backbone makes of them."""
-    reader = FrozenReader(backbone, devices, HiddenCache() if choice.data.cache else None)
+    reader = FrozenReader(backbone, devices, HiddenCache() if prepared.choice.data.cache else None)
     if prepared.task.shared:
         prepared.task.shared = reader.read(prepared.task.shared, "reading what rows share")
     return {
@@ -183,10 +199,13 @@ def read_once(backbone: Backbone, prepared: Prepared, choice: TaskChoice, device
     }
 
 
-def build_model(backbone: Backbone, task: Task, config: RunConfig, host: Host) -> TaskModel:
-    """Put the configured adapter, and a new head that is a function of the seed, on the backbone."""
+def build_model(backbone: Backbone, tasks: Sequence[Task], config: RunConfig, host: Host) -> TaskModel:
+    """Put the configured adapter, and for each task a new head that is a function of the seed, on the backbone."""
     adapted = adapt(backbone, config, host)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        head = task.build_head_on(adapted)
-    return TaskModel(adapted, {task.name: head})
+    heads = {}
+    for task in tasks:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)  # so that a head begins as in a run of its task alone
+            heads[task.name] = task.build_head_on(adapted)
+    learns = config.trainer.weighting == "uncertainty" and len(tasks) > 1
+    return TaskModel(adapted, heads, UncertaintyWeighting(len(tasks)) if learns else None)

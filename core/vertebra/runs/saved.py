@@ -71,7 +71,11 @@ def load_heads(run: RunFolder, model: TaskModel) -> None:
     """Put the saved heads into the model."""
     file = run.model / "heads.safetensors"
     try:
-        own_heads(model).load_state_dict(load_file(str(file)))
+        own, found = own_heads(model), load_file(str(file))
+        if len(own) < len(known := {name.partition(".")[0] for name in found}) and set(own) <= known:
+            # The file is that of a run of several tasks, of which one is loaded.
+            found = {name: tensor for name, tensor in found.items() if name.partition(".")[0] in own}
+        own.load_state_dict(found)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise RunError(f"Cannot read the heads in '{file}': {str(error).splitlines()[0]}") from error
 

@@ -20,7 +20,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from vertebra.engine.events import EvaluationEnd
-from vertebra.engine.trainer import LOSS
+from vertebra.engine.members import LOSS
 from vertebra.errors import ConfigError, RunError, VertebraError
 from vertebra.host.manager import Host
 from vertebra.names import unknown

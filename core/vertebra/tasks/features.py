@@ -31,6 +31,8 @@ class Features:
     """The number of the row in its split; the core sets it."""
     window: int = 0
     """The number of the window in its row; the core sets it."""
+    member: int = 0
+    """The number of its task among those of the run; the core sets it."""
     hidden: Hidden | None = field(default=None, repr=False)
     """(P, D) what a frozen backbone made of the positions; the core sets it, None where the backbone is still to run."""
     at_end: bool = field(default=False, repr=False, compare=False)

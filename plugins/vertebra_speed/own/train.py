@@ -16,6 +16,7 @@ from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.devices import set_up
 from vertebra.engine.events import StepEnd
 from vertebra.engine.loading import load_backbone
+from vertebra.engine.members import Member
 from vertebra.engine.model import TaskModel
 from vertebra.engine.trainer import Trainer
 from vertebra.host.hookspecs import hookimpl
@@ -70,10 +71,7 @@ def fit(
         behaviours.register(behaviour)
     Trainer(
         model,
-        task,
-        examples,
-        [str(number) for number in range(len(examples))],
-        None,
+        [Member(task, examples, [str(number) for number in range(len(examples))])],
         config,
         set_up(gpu),
         Unsaved(Path(), keep=1),

@@ -1,0 +1,181 @@
+"""Runs of several tasks: each member is composed by itself, as a run of its own, and they are joined.
+
+On the command line `tasks=[ner,sentiment]` names them; what belongs to one of them has its name before it, as in
+`ner.data.path=…`, and all else is every member's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from vertebra.config.compatibility import combination_of, refusals_together
+from vertebra.config.compose import Composition, compose, compose_in
+from vertebra.config.defaults import GROUPS
+from vertebra.config.schema import RunConfig, TaskChoice
+from vertebra.config.session import hydra_session
+from vertebra.config.validate import read_field
+from vertebra.errors import ConfigError
+from vertebra.host.manager import Host
+from vertebra.names import unknown
+
+TASKS = "tasks="
+OWN = ("data", "task", "weight")
+"""What a member has of its own; all else is the run's."""
+SHARED = tuple(group for group in GROUPS if group != "data")
+
+
+@dataclass
+class Members:
+    """The members that a command line names, and whose its overrides are."""
+
+    names: list[str]
+    shared: list[str] = field(default_factory=list)
+    own: dict[str, list[str]] = field(default_factory=dict)
+    """By name, as they stand on the command line of a run of that task alone."""
+    weights: dict[str, str] = field(default_factory=dict)
+
+
+def names_tasks(overrides: Sequence[str]) -> bool:
+    """Whether a command line names its tasks by `tasks=[…]`."""
+    return any(override.startswith(TASKS) for override in overrides)
+
+
+def names_in(override: str) -> list[str]:
+    """Return the names in `tasks=[ner,sentiment]`."""
+    listed = override.removeprefix(TASKS).strip().removeprefix("[").removesuffix("]")
+    return [name.strip().strip("'\"") for name in listed.split(",") if name.strip()]
+
+
+def compose_run(overrides: Sequence[str], host: Host) -> Composition:
+    """Return the run of these overrides, of one task or of several; `ConfigError` lists all that is wrong."""
+    return compose_tasks(overrides, host) if names_tasks(overrides) else compose(overrides, host)
+
+
+def compose_tasks(overrides: Sequence[str], host: Host) -> Composition:
+    """Return the run of these overrides, which name its tasks by `tasks=[…]`; `ConfigError` lists all that is wrong."""
+    members = find_members(overrides, host)
+    found: dict[str, Composition] = {}
+    errors: dict[str, list[str]] = {}
+    with hydra_session(host) as hydra:
+        for name in members.names:
+            try:
+                found[name] = compose_in(hydra, [f"task={name}", *members.shared, *members.own[name]], host)
+            except ConfigError as error:
+                errors[name] = str(error).splitlines()
+    lines = _said_once(errors, members.names)
+    weights = _weights(members.weights, lines)
+    if lines:
+        raise ConfigError("\n".join(lines))
+    config = join([one.config for one in found.values()], host, weights)
+    folder = next(iter(found.values())).folder
+    if not any(override.startswith("hydra.run.dir=") for override in overrides):
+        folder = folder.parent.with_name("+".join(members.names)) / folder.name
+    return Composition(config, folder)
+
+
+def find_members(overrides: Sequence[str], host: Host) -> Members:
+    """Return the members that the overrides name, and whose each override is; `ConfigError` lists what is wrong with that."""
+    named = [override for override in overrides if override.startswith(TASKS)]
+    names = names_in(named[-1])
+    errors = wrong_names(names, host)
+    if any(override.startswith("task=") for override in overrides):
+        errors.append("task= and tasks= cannot both be given: tasks=[…] names all tasks of the run.")
+    if len(names) > 1 and not named[-1].removeprefix(TASKS).startswith("["):
+        errors.append(f"{named[-1]}: write a list, as in tasks=[{','.join(names)}].")
+    members = Members(names, own={name: [] for name in names})
+    for override in overrides:
+        if override.startswith(TASKS):
+            continue
+        key, _, value = override.partition("=")
+        owner, _, rest = key.lstrip("+~").partition(".")
+        if owner in (*GROUPS, "task", "hydra", "seed") or owner not in (*names, *host.names("task")):
+            members.shared.append(override)
+        elif owner not in names:
+            errors.append(f"{key}: task '{owner}' is not one of tasks=[{','.join(names)}].")
+        elif rest.partition(".")[0] not in OWN:
+            errors.append(
+                f"{key}: a task has data, task and weight of its own, as in {owner}.data.limit=100; all else is shared by "
+                "the tasks of a run."
+            )
+        elif rest == "weight":
+            members.weights[owner] = value
+        else:
+            sign = key[: len(key) - len(key.lstrip("+~"))]
+            members.own[owner].append(f"{sign}{rest}={value}")
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return members
+
+
+def wrong_names(names: Sequence[str], host: Host) -> list[str]:
+    """Return a line for each name that is no task, or is there twice, and one where there is none."""
+    known = host.names("task")
+    if not names:
+        return [f"Choose the tasks: tasks=[NAME,NAME]. Known: {', '.join(known) or 'none'}."]
+    errors = [f"tasks: {unknown('task', name, known)}" for name in dict.fromkeys(names) if name not in known]
+    twice = dict.fromkeys(name for name in names if names.count(name) > 1)
+    return [*errors, *(f"tasks: '{name}' is named twice, and a task has one head in a run." for name in twice)]
+
+
+def join(members: Sequence[RunConfig], host: Host, weights: Mapping[str, float] | None = None) -> RunConfig:
+    """Return one run of the members' tasks, each the configuration of a run of its own; they agree in all but the task.
+
+    `ConfigError` lists what stands against it.
+    """
+    first = members[0]
+    choices = tuple(_weighed(choice, weights or {}) for member in members for choice in member.tasks)
+    joined = replace(first, tasks=choices)
+    if len(choices) == 1:
+        return joined
+    names = [choice.name for choice in choices]
+    errors = wrong_names(names, host)
+    for group in (*SHARED, "seed"):
+        if any(getattr(member, group) != getattr(first, group) for member in members):
+            errors.append(f"{group} differs between the tasks of the run, which share it.")
+    if first.trainer.metric not in (None, "loss"):
+        errors.append(
+            f"trainer.metric={first.trainer.metric}: with several tasks it is the mean of each one's first metric that picks "
+            "the best checkpoint, or loss."
+        )
+    if first.trainer.more_metrics:
+        errors.append(
+            "trainer.more_metrics goes with one task: metrics are those of the tasks where there are several."
+        )
+    if not errors:
+        combination = combination_of(names[0], first.adapter.name, first.backbone, host)
+        errors += [one.line for one in refusals_together(names, combination, host)]
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return joined
+
+
+def _weighed(choice: TaskChoice, weights: Mapping[str, float]) -> TaskChoice:
+    return replace(choice, weight=weights[choice.name]) if choice.name in weights else choice
+
+
+def _weights(given: Mapping[str, str], errors: list[str]) -> dict[str, float]:
+    """Return the weights that were given as texts; what is no weight goes to `errors`."""
+    found: dict[str, float] = {}
+    for name, text in given.items():
+        try:
+            number = float(text)
+        except ValueError:
+            errors.append(f"{name}.weight={text}: must be a number above 0.")
+            continue
+        wrong: list[str] = []
+        value = read_field(TaskChoice, "weight", number, wrong)
+        errors += [f"{name}.{line}" for line in wrong]
+        if not wrong:
+            found[name] = value
+    return found
+
+
+def _said_once(errors: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[str]:
+    """Return the lines of all members: what is wrong with each of them once, else with the task's name before it."""
+    common = [
+        line
+        for line in next(iter(errors.values()), ())
+        if len(names) > 1 and all(line in errors.get(n, ()) for n in names)
+    ]
+    return [*common, *(f"{name}: {line}" for name, lines in errors.items() for line in lines if line not in common)]

@@ -1,0 +1,104 @@
+"""What a run is made of, before it starts: what a reader of its results must know, and what its files say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import torch
+
+from vertebra.config.schema import RunConfig
+from vertebra.data.load import unseen_labels
+from vertebra.engine.attention_varlen import why_not
+from vertebra.engine.backbone import Backbone
+from vertebra.engine.counting import ParameterCounts
+from vertebra.engine.devices import Devices
+from vertebra.host.manager import Host
+from vertebra.runs.folder import RunFolder
+from vertebra.runs.key import active_plugins
+from vertebra.runs.prepare import Prepared
+from vertebra.runs.task_folders import write_data, write_data_together
+
+
+def own_notes(part: Prepared) -> list[str]:
+    """Return what a reader of the results must know of a task's data."""
+    return [
+        *part.splits.notes,
+        *unseen_labels(part.task, part.splits.rows),
+        *too_long_notes(part),
+        *part.task.notes({split: encoded.features for split, encoded in part.encoded.items()}),
+    ]
+
+
+def too_long_notes(prepared: Prepared) -> list[str]:
+    """Return a note for each split with rows that are longer than the context."""
+    return [
+        f"{encoded.too_long} rows of {split} are longer than the context"
+        for split, encoded in prepared.encoded.items()
+        if encoded.too_long
+    ]
+
+
+def attention_notes(backbone: Backbone, devices: Devices) -> tuple[str, ...]:
+    """Return why a GPU does not attend over the whole stream in one call, where it does not."""
+    if backbone.info.packing == "padded" or devices.accelerator.device.type != "cuda":
+        return ()
+    dtype = torch.bfloat16 if devices.config.precision == "bf16" else backbone.model.dtype
+    reason = why_not(backbone.model.config, dtype)
+    return (reason,) if reason else ()
+
+
+def joined_notes(
+    of_backbone: Sequence[str],
+    own: Mapping[str, Sequence[str]],
+    of_devices: Sequence[str],
+    failed: Mapping[str, Sequence[str]],
+) -> tuple[str, ...]:
+    """Return the notes of a run; where it has several tasks, those of one task with its name before them."""
+    several = len(own) > 1
+
+    def named(notes: Mapping[str, Sequence[str]]) -> list[str]:
+        return [f"{task}: {note}" if several else note for task, some in notes.items() for note in some]
+
+    return (*of_backbone, *named(own), *of_devices, *named(failed))
+
+
+def rows_by_split(parts: Sequence[Prepared]) -> dict[str, int]:
+    """Return how many rows each split has, over all tasks."""
+    counts: dict[str, int] = {}
+    for part in parts:
+        for split, rows in part.splits.rows.items():
+            counts[split] = counts.get(split, 0) + len(rows)
+    return counts
+
+
+def describe(
+    run: RunFolder,
+    places: Mapping[str, RunFolder],
+    key: str,
+    config: RunConfig,
+    parts: Sequence[Prepared],
+    backbone: Backbone,
+    counts: ParameterCounts,
+    notes: Sequence[str],
+    host: Host,
+) -> None:
+    """Write what the run is made of, before it starts."""
+    about = asdict(backbone.info)
+    about.pop("notes"), about.pop("context")
+    run.update_state(
+        key=key,
+        tasks=list(places),
+        backbone=about,
+        adapter={
+            "name": config.adapter.name,
+            **asdict(counts),
+            "share": counts.share,
+            "base": backbone.adapter.base_fingerprint if backbone.adapter else None,
+        },
+        notes=list(notes),
+        plugins=active_plugins(host),
+    )
+    data = {part.task.name: write_data(places[part.task.name], part) for part in parts}
+    if len(parts) > 1:
+        write_data_together(run, data)
