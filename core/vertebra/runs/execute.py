@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import Evaluation
 from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart
 from vertebra.engine.frozen import refuse_behaviours
+from vertebra.engine.model import TaskModel
 from vertebra.engine.ranks import rank
 from vertebra.engine.recommend import rate_factor, settle
 from vertebra.engine.seeds import seed_everything
@@ -47,6 +48,7 @@ from vertebra.runs.results import write_results
 from vertebra.runs.saved import save_model_folder
 from vertebra.runs.shared import Shared
 from vertebra.runs.signals import stop_on_signal
+from vertebra.tasks.task import Task
 
 
 def train(
@@ -79,11 +81,17 @@ def train(
 
 
 def resume(
-    folder: Path | str, host: Host | None = None, *, shared: Shared | None = None, prune: Prune | None = None
+    folder: Path | str,
+    host: Host | None = None,
+    *,
+    processes: int | None = None,
+    shared: Shared | None = None,
+    prune: Prune | None = None,
 ) -> RunEnd:
     """Go on with a run from its newest checkpoint, by its own saved configuration; return the scores.
 
-    On the same machine and versions, the finished run is the one that an uninterrupted run would have been, bit by bit.
+    On the same machine and versions, the finished run is the one that an uninterrupted run would have been, bit by bit; in
+    another number of `processes` than before, up to rounding and to what is drawn in a pass.
     Raises `RunError` for a folder without a run, a finished run, or one whose data or plugins have changed.
     """
     host = host or create_host()
@@ -97,6 +105,8 @@ def resume(
         if state.get("status") == "finished":
             raise RunError(f"The run in '{run.path}' is finished; there is nothing to resume.")
         config = from_document(run.read_config(), host)
+        if processes is not None:
+            config = _in_processes(processes, config, run)
         run.sweep()
         run.update_state(status="running", reason=None)
         return _run(config, run, host, shared, prune)
@@ -163,9 +173,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
     counts = count_parameters(model)
     _describe(run, key, settled, prepared, backbone, counts, notes, host)
 
-    checkpoints = Checkpoints(
-        Path(devices.from_main(str(run.checkpoints.absolute()))), settled.trainer.keep_checkpoints
-    )
+    checkpoints = _checkpoints(run, settled.trainer.keep_checkpoints, devices)
     with stop_on_signal() as stop:
         trainer = Trainer(
             model,
@@ -211,12 +219,12 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
 
     evaluations = [prepared.evaluate(split, model, devices) for split in ("valid", "test") if split in splits.rows]
     scores = {one.split: one.scores for one in evaluations}
-    if not devices.accelerator.is_main_process:
-        return RunEnd(run.path, scores, time.perf_counter() - began)
     for evaluation in evaluations:
         if evaluation.split == "test":
             _announce(evaluation, trainer, host)
-    save_model_folder(run, model, {task.name: task})
+    _save_model(run, model, task, devices)
+    if not devices.accelerator.is_main_process:
+        return RunEnd(run.path, scores, time.perf_counter() - began)
     write_results(run, prepared.task, metrics, splits.rows, evaluations)
     seconds = time.perf_counter() - began
     weights = checkpoints.hashes(trainer.progress.best_step)
@@ -260,6 +268,42 @@ def _recorded(run: RunFolder, host: Host) -> Iterator[None]:
         if isinstance(error, StoppedError):
             raise StoppedError(f"{error} Go on with: vertebra resume '{run.path}'") from None
         raise
+
+
+def _checkpoints(run: RunFolder, keep: int, devices: Devices) -> Checkpoints:
+    """Return the checkpoints of a run, whose folder is the main process's."""
+    folder = Path(devices.from_main(str(run.checkpoints.absolute())))
+    if not devices.config.shard:
+        return Checkpoints(folder, keep)
+    from vertebra.engine.sharded_checkpoints import ShardedCheckpoints
+
+    return ShardedCheckpoints(folder, keep, devices)
+
+
+def _save_model(run: RunFolder, model: TaskModel, task: Task, devices: Devices) -> None:
+    """Write the model's folder, which is the same however many processes trained it; every process must come here."""
+    main = devices.accelerator.is_main_process
+    gathered: AbstractContextManager[None] = nullcontext()
+    if devices.sharded:
+        from vertebra.engine.sharding import whole
+
+        gathered = whole(model, here=main)
+    with gathered:
+        if main:
+            save_model_folder(run, model, {task.name: task})
+
+
+def _in_processes(number: int, config: RunConfig, run: RunFolder) -> RunConfig:
+    """Return the configuration for another number of processes, and let the run's key say so; nothing else may differ."""
+    changed = replace(config, gpu=replace(config.gpu, processes=number))
+    state = run.read_state()
+    if "key" in state:
+        data, backbone = run.read_json("data.json")["fingerprint"], state["backbone"]["fingerprint"]
+        if state["key"] != run_key(config, [data], backbone, state["plugins"]):
+            raise RunError(f"The run in '{run.path}' cannot go on: its files do not fit each other. Start a new run.")
+        run.update_state(key=run_key(changed, [data], backbone, state["plugins"]))
+    run.write_config(to_document(changed))
+    return changed
 
 
 def _refuse_changes(run: RunFolder, key: str) -> None:

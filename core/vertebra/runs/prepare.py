@@ -80,7 +80,7 @@ def prepare(
         backbone = find_backbone(config, task, host, shared)
         encoded = find_features(task, choice, splits, backbone, shared)
     prepared = Prepared(task, metrics, splits, encoded)
-    model = build_model(backbone, task, config, host).to(devices.accelerator.device)
+    model = place(build_model(backbone, task, config, host), devices)
     if config.backbone.freeze:
         prepared = replace(prepared, encoded=find_readings(model.backbone, prepared, config, devices, shared))
     return prepared, model
@@ -181,6 +181,16 @@ def read_once(backbone: Backbone, prepared: Prepared, choice: TaskChoice, device
         split: replace(encoded, features=reader.read(encoded.features, f"reading {split}"))
         for split, encoded in prepared.encoded.items()
     }
+
+
+def place(model: TaskModel, devices: Devices) -> TaskModel:
+    """Return the model on its device: all of it, or this process's part."""
+    if not devices.sharded:
+        return model.to(devices.accelerator.device)
+    from vertebra.engine.sharding import shard  # it takes two seconds to import
+
+    shard(model, devices)
+    return model
 
 
 def build_model(backbone: Backbone, task: Task, config: RunConfig, host: Host) -> TaskModel:
