@@ -96,12 +96,14 @@ def test_every_kind_of_head_is_shared_out(task: str, more: list[str], tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("dropout", [True, False])
 def test_a_killed_run_goes_on_from_the_shards_in_two_processes_or_in_one(dropout: bool, tmp_path: Path) -> None:
     small = [one for one in SMALL if not (dropout and one.startswith(("task.", "backbone.")))]
     model = ["backbone.config={n_layer: 1, n_embd: 32, n_head: 2}"] if dropout else []
-    steps = ["trainer.batch_size=3", "trainer.max_steps=80", "trainer.checkpoint_every=5", "trainer.learning_rate=1e-3"]
-    arguments = ["task=ner", *small, *model, *steps, *TWO_SHARDED]
+    steps = ["data.limit=12", "trainer.batch_size=3", "trainer.epochs=10", "trainer.learning_rate=1e-3"]
+    saves = ["trainer.evaluate_every=20", "trainer.checkpoint_every=5"]
+    arguments = ["task=ner", *small, *model, *steps, *saves, *TWO_SHARDED]
     whole, killed, alone = tmp_path / "whole", tmp_path / "killed", tmp_path / "alone"
     trained(whole, *arguments)
 
