@@ -28,6 +28,7 @@ from vertebra_speed.markdown import performance
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))  # for the module beside this one, also where this one is loaded by its path
 
+import distributed_plan  # noqa: E402
 import public_names  # noqa: E402
 from command_help import commands  # noqa: E402
 from docstrings import descriptions, signature, text_of  # noqa: E402
@@ -158,6 +159,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "adapter_settings": adapter_settings,
     "example": example,
     "promises": promises,
+    "distributed_plan": distributed_plan.plan,
     "performance": lambda: performance(DOCS / "performance"),
     "results_full": lambda: results(DOCS / "results", "full"),
     "results_small": lambda: results(DOCS / "results", "small"),

@@ -128,7 +128,7 @@ def test_a_wrong_command(arguments: tuple[str, ...], says: list[str], capsys: Ca
     ("data=pos/sample", "There is no option 'pos/sample'.", "ner/conll"),
     ("data=null", "data=null: There is no option 'null'.", "ner/sample"),
     ("data={path: here}", "There is no option", "ner/conll"),
-    ("gpu=gpuu", "gpu=gpuu", "Known: auto, cpu, ddp, single"),
+    ("gpu=gpuu", "gpu=gpuu", "Known: auto, cpu, ddp, fsdp, single"),
     ("trainer=quik", "Did you mean 'quick'?"),
     ("adapter=lorra", "adapter=lorra", "Did you mean 'lora'?"),
     ("experiment=bidirect", "Did you mean 'bidirectional'?"),

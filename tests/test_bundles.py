@@ -345,7 +345,9 @@ def test_another_backbone_is_refused_with_the_reason(
 def test_a_backbone_that_began_with_random_weights_is_shared_from_its_run(
     bundles: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Callable[..., str]
 ) -> None:
-    first = train(tmp_path / "first", "ner", "lora", "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}")
+    first = train(
+        tmp_path / "first", "ner", "lora", "backbone.init=random", "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}"
+    )
     command("bundle", "export", first, tmp_path / "bundle")
     base = first / "model" / "backbone"
     assert f"backbone=hf backbone.path='{base}'" in capsys.readouterr().out

@@ -19,6 +19,7 @@ from vertebra.runs.folder import RunFolder
 SETTINGS = [
     "task=ner",
     "data=ner/conll",
+    "backbone.init=random",
     "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
     "gpu=cpu",
     "gpu.threads=1",

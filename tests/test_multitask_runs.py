@@ -22,7 +22,13 @@ from vertebra.runs.compare import compare_runs
 
 HOST = create_host()
 TASKS = "tasks=[ner,sentiment]"
-TINY = ["backbone.config={n_layer: 1, n_embd: 32, n_head: 2}", "gpu=cpu", "gpu.threads=1", "trainer.trackers=[]"]
+TINY = [
+    "backbone.init=random",
+    "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
+    "gpu=cpu",
+    "gpu.threads=1",
+    "trainer.trackers=[]",
+]
 SMALL = [*TINY, "data.limit=24", "sentiment.data.limit=16", "trainer.batch_size=8", "trainer.learning_rate=1e-2"]
 QUICK = [
     *SMALL,
@@ -255,6 +261,7 @@ def test_frozen_backbones_and_two_processes(tmp_path: Path) -> None:
             main(
                 [
                     *line,
+                    "backbone.init=random",
                     "backbone.config={n_layer: 1, n_embd: 32, n_head: 2, attn_pdrop: 0, embd_pdrop: 0, resid_pdrop: 0}",
                     "ner.task.dropout=0",
                     "sentiment.task.dropout=0",

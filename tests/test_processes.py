@@ -2,67 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import psutil
 import pytest
 
+from process_runs import LONG, SMALL, TWO, TWO_SHARDED, UNEVEN, WAIT, lines, message, read, until
 from vertebra.cli.main import main
 from vertebra.config.schema import GPUConfig
 from vertebra.engine import devices
 from vertebra.engine.ranks import FOREIGN
 from vertebra.errors import RunError
 
-NO_DROPOUT = "resid_pdrop: 0.0, embd_pdrop: 0.0, attn_pdrop: 0.0"
-SMALL = [
-    "backbone.init=random",
-    f"backbone.config={{n_layer: 1, n_embd: 32, n_head: 2, {NO_DROPOUT}}}",
-    "task.dropout=0",
-    "gpu.threads=1",
-    "gpu.precision=fp32",
-    "data.limit=40",
-    "trainer.log_every=1",
-    "trainer.trackers=[]",
-]
-# 40 examples in steps of 3 and a last one of 1, for which one of two processes has nothing to do.
-UNEVEN = ["trainer.batch_size=3", "trainer.max_steps=15", "trainer.learning_rate=1e-3"]
-LONG = ["trainer.batch_size=3", "trainer.epochs=100000", "trainer.checkpoint_every=5"]
-TWO = ["gpu=ddp", "gpu.device=cpu", "gpu.processes=2"]
-WAIT = 200.0
 
-
-def read(folder: Path, name: str) -> Any:
-    return json.loads((folder / name).read_text(encoding="utf-8"))
-
-
-def lines(folder: Path, name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
-
-
-def until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
-    """Wait for a condition on a process that still runs."""
-    end = time.monotonic() + WAIT
-    while time.monotonic() < end and process.poll() is None:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    pytest.fail(f"waited in vain; exit code {process.poll()}")
-
-
-@pytest.fixture
-def long_run(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str], dict[int, psutil.Process]]]:
+@pytest.fixture(params=[TWO, TWO_SHARDED], ids=["ddp", "fsdp"])
+def long_run(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[Path, subprocess.Popen[str], dict[int, psutil.Process]]]:
     """A run in two processes that would take hours, after its first checkpoint: folder, command, process by rank."""
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "vertebra", "train", "task=ner", *SMALL, *LONG, *TWO, f"hydra.run.dir={folder}"]
+    command = [
+        sys.executable,
+        "-m",
+        "vertebra",
+        "train",
+        "task=ner",
+        *SMALL,
+        *LONG,
+        *request.param,
+        f"hydra.run.dir={folder}",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     until(lambda: list(folder.glob("checkpoints/step-*")), process)
     children = psutil.Process(process.pid).children()
@@ -72,13 +47,6 @@ def long_run(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str], dict
     process.kill()
     process.communicate()
     psutil.wait_procs(list(workers.values()), timeout=10)
-
-
-def message(process: subprocess.Popen[str]) -> list[str]:
-    """Return the lines in which a command says how it ended, when it has."""
-    _, errors = process.communicate(timeout=WAIT)
-    assert "Traceback" not in errors
-    return [line for line in errors.splitlines() if line.startswith("vertebra: ")]
 
 
 # --- the same run

@@ -130,7 +130,7 @@ def test_every_mistake_of_the_line_is_listed_at_once(tmp_path: Path, monkeypatch
         "'data.limit=(1' cannot be read",
         "data.split_seed=1,2: several values need --multirun",
         "backbone=gpt9: There is no option 'gpt9'. Did you mean 'gpt2'? Known: distilgpt2, gpt2, ",
-        "gpu=sinlge: There is no option 'sinlge'. Did you mean 'single'? Known: auto, cpu, ddp, single.",
+        "gpu=sinlge: There is no option 'sinlge'. Did you mean 'single'? Known: auto, cpu, ddp, fsdp, single.",
         "trainer.learning_rte: there is no such setting. Did you mean 'learning_rate'?",
         "backbone.pth: there is no such setting. Did you mean 'path'?",
         "data.pth: there is no such setting. Did you mean 'path'?",

@@ -142,6 +142,11 @@ def join(members: Sequence[RunConfig], host: Host, weights: Mapping[str, float] 
         errors.append(
             "trainer.more_metrics goes with one task: metrics are those of the tasks where there are several."
         )
+    if first.gpu.shard:
+        errors.append(
+            "gpu.shard=true goes with one task: in a pass without sequences of a task its head has no gradients to exchange. "
+            "Use gpu=ddp."
+        )
     if not errors:
         combination = combination_of(names[0], first.adapter.name, first.backbone, host)
         errors += [one.line for one in refusals_together(names, combination, host)]

@@ -12,6 +12,7 @@ from vertebra.config.compatibility import combination_of, refusals, settled_pack
 from vertebra.config.defaults import GROUPS
 from vertebra.config.paths import check_encoding, check_path, expand
 from vertebra.config.schema import AdapterConfig, BackboneConfig, DataConfig, RunConfig, TaskChoice
+from vertebra.config.sharding import sharding_refusals
 from vertebra.config.validate import read, read_field, unknown_keys
 from vertebra.errors import ConfigError, PluginError, VertebraError
 from vertebra.host.manager import Host
@@ -55,6 +56,7 @@ def resolve(document: Mapping[str, Any], host: Host, errors: Sequence[str] = ())
     parts["adapter"], backbone = _agreed(parts["adapter"], backbone)
     adapter = parts["adapter"].name
     errors += [one.line for one in refusals(combination_of(name, adapter, backbone, host), host)]
+    errors += sharding_refusals(name, parts["adapter"], backbone, parts["gpu"], parts["trainer"], host)
     if errors:
         raise ConfigError("\n".join(errors))
     backbone = settled_packing(backbone, adapter, host)

@@ -111,6 +111,8 @@ class GPUConfig(Strict):
     """auto: the GPU where there is one."""
     processes: Positive | Auto = 1
     """How many processes train together; auto: one for each GPU."""
+    shard: bool = False
+    """Each process holds a part of the weights, gradients and moments (FSDP2), and not all of them."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What training computes in; auto: bf16 where the hardware computes it natively."""
     evaluation_precision: Literal["fp32", "bf16"] = "fp32"

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -36,24 +36,28 @@ def write_folder(place: Path, fill: Callable[[Path], None]) -> None:
         aside.mkdir(parents=True)
         fill(aside)
         files = sorted(path for path in aside.rglob("*") if path.is_file())
-        hashes = {path.relative_to(aside).as_posix(): file_hash(path) for path in files}
-        (aside / MANIFEST).write_text(json.dumps({"files": hashes}, indent=1), encoding="utf-8")
-        for path in [*aside.rglob("*"), aside]:
-            _flush(path)
-        aside.rename(place)
-        _flush(place.parent)
+        seal(aside, place, {path.relative_to(aside).as_posix(): file_hash(path) for path in files})
     except (OSError, SafetensorError, RuntimeError) as error:  # the writers of weights raise the latter on a full disk
         raise RunError(
-            f"Cannot write '{place}': {_reason(error)}. What was written before is intact: make room and resume the run."
+            f"Cannot write '{place}': {short_reason(error)}. What was written before is intact: make room and resume the run."
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether every file that the manifest names is there, with its hash."""
+def seal(aside: Path, place: Path, hashes: Mapping[str, str]) -> None:
+    """Give the folder `aside` its manifest, and then its place; everything is on the disk before."""
+    (aside / MANIFEST).write_text(json.dumps({"files": dict(hashes)}, indent=1), encoding="utf-8")
+    for path in [*aside.rglob("*"), aside]:
+        _flush(path)
+    aside.rename(place)
+    _flush(place.parent)
+
+
+def is_whole(folder: Path, part: tuple[int, int] = (0, 1)) -> bool:
+    """Whether every file that the manifest names is there, with its hash; of `part` (i, n) every n-th from the i-th on."""
     try:
-        hashes = read_manifest(folder)
+        hashes = dict(sorted(read_manifest(folder).items())[part[0] :: part[1]])
         if any(path.is_symlink() for path in folder.rglob("*")):  # it may lead anywhere
             return False
         return all(file_hash(folder / name) == expected for name, expected in hashes.items())
@@ -69,7 +73,8 @@ def read_manifest(folder: Path) -> dict[str, str]:
     return hashes
 
 
-def _reason(error: Exception) -> str:
+def short_reason(error: Exception) -> str:
+    """Return what an error of the disk, or of a file's form, says."""
     return str(getattr(error, "strerror", None) or error).splitlines()[0].removesuffix(".")
 
 
@@ -135,7 +140,7 @@ class Checkpoints:
                 optimizer.load_state_dict(torch.load(place / "optimizer.pt", weights_only=True))
                 state = dict(json.loads((place / "state.json").read_text(encoding="utf-8")))
             except UNUSABLE as error:
-                raise RunError(f"The checkpoint in '{place}' is not one of this run: {_reason(error)}.") from error
+                raise RunError(f"The checkpoint in '{place}' is not one of this run: {short_reason(error)}.") from error
             return state
         return None
 
@@ -147,7 +152,9 @@ class Checkpoints:
         try:
             load_model(model, str(place / "model.safetensors"))
         except UNUSABLE as error:
-            raise RunError(f"The best weights in '{place}' are not those of this run: {_reason(error)}.") from error
+            raise RunError(
+                f"The best weights in '{place}' are not those of this run: {short_reason(error)}."
+            ) from error
 
     def hashes(self, best_step: int) -> dict[str, str]:
         """Return the SHA-256 of the weights of the last step and, where there is one, of the best one."""

@@ -27,6 +27,11 @@ class Devices:
     budget: TokenBudget
     """How much is computed at once; less than `config` says where memory ran out."""
 
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a part of the weights, and a pass is an exchange among all of them."""
+        return self.config.shard and self.accelerator.num_processes > 1
+
     def autocast_for_evaluation(self) -> torch.autocast:
         """Return the context in which evaluation multiplies its matrices."""
         return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.evaluation_dtype is not None)
@@ -57,14 +62,20 @@ class Devices:
             return one
         return int(self.accelerator.gather(torch.tensor([one], device=self.accelerator.device)).min())
 
+    def largest(self, one: int) -> int:
+        """Return the largest number that any process passes here; every process must come here."""
+        return -self.smallest(-one)
+
     def with_budget(self, tokens: int) -> Devices:
         """Return the same devices with another token budget."""
-        return replace(self, config=replace(self.config, token_budget=tokens), budget=TokenBudget(tokens))
+        budget = TokenBudget(tokens, fixed=self.sharded)
+        return replace(self, config=replace(self.config, token_budget=tokens), budget=budget)
 
     def __str__(self) -> str:
         device = self.accelerator.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {self.config.threads} threads"
         many = f", {self.accelerator.num_processes} processes" if self.accelerator.num_processes > 1 else ""
+        many += " that share the weights" if self.sharded else ""
         return f"{name}{many}, {self.config.precision}, {self.budget.tokens} tokens a pass"
 
 
@@ -113,7 +124,7 @@ def set_up(config: GPUConfig) -> Devices:
         token_budget=budget,
         threads=threads,
     )
-    return Devices(accelerator, settled, TokenBudget(budget))
+    return Devices(accelerator, settled, TokenBudget(budget, fixed=config.shard and started > 1))
 
 
 def wanted_processes(config: GPUConfig) -> int:

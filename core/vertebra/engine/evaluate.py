@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vertebra.engine.devices import Devices
 from vertebra.engine.model import TaskModel
-from vertebra.engine.packing import PackedBatch, pack
+from vertebra.engine.packing import PackedBatch, cut, pack
 from vertebra.engine.readout import arriving
 from vertebra.engine.writer import Writer
 from vertebra.metrics.metric import Counts, Metric, count
@@ -66,7 +66,8 @@ def evaluate(
     share(model, task, devices)
     processes, rank = devices.accelerator.num_processes, devices.accelerator.process_index
     mine = sorted(features, key=len, reverse=True)[rank::processes]
-    parts: list[Part] = list(predict_parts(model, task, mine, devices, only=only))
+    shortest = min(features, key=len, default=None)
+    parts: list[Part] = list(predict_parts(model, task, mine, devices, only=only, idle=shortest))
     if processes > 1:
         parts = gather_object(parts)
     values = by_row(rows, parts)
@@ -96,15 +97,17 @@ def predict_parts(
     *,
     only: Collection[int] | None = None,
     writer: Writer | None = None,
+    idle: Features | None = None,
 ) -> Iterator[Part]:
     """Yield the prediction of each sequence, batches of like length one after the other.
 
     Where the task writes texts, `only` says for which rows (by default all), and `writer` may be one that has these weights.
+    Processes that share the weights make passes over `idle` while others still have sequences.
     """
     if isinstance(task, Generation):
         yield from _text_parts(model, task, features, devices, only, writer)
     else:
-        yield from _output_parts(model, task, features, devices)
+        yield from _output_parts(model, task, features, devices, idle)
 
 
 def _text_parts(
@@ -153,7 +156,9 @@ def share(model: TaskModel, task: Task, devices: Devices) -> None:
 
 
 @torch.no_grad()
-def _output_parts(model: TaskModel, task: Task, features: Sequence[Features], devices: Devices) -> Iterator[Part]:
+def _output_parts(
+    model: TaskModel, task: Task, features: Sequence[Features], devices: Devices, idle: Features | None = None
+) -> Iterator[Part]:
     """Yield what the task decodes of the head's outputs for each sequence."""
     model.eval()
     device = devices.accelerator.device
@@ -167,11 +172,17 @@ def _output_parts(model: TaskModel, task: Task, features: Sequence[Features], de
         return batch, outputs, task.loss(outputs, batch.targets)
 
     padded = model.backbone.info.packing == "padded"
+    passes = len(cut(features, devices.budget.tokens, padded=padded))
+    # Agreed upon before the first one: within passes, processes exchange other things.
+    missing = devices.largest(passes) - passes if devices.sharded else 0
     results = devices.budget.in_pieces(features, compute, lambda piece: f"row {piece[0].example + 1}", padded=padded)
     with model.backbone.prepacked(devices.evaluation_dtype):
         for batch, outputs, loss in arriving(results, late=device.type == "cuda"):
             for one, value in zip(batch.features, task.decode(outputs, batch), strict=True):
                 yield Part(one.example, one.window, value, float(loss), one.n_targets)
+        for _ in range(missing):
+            assert idle is not None
+            compute([idle])
 
 
 def by_row(rows: Sequence[Row], parts: Sequence[Part]) -> list[list[Any]]:

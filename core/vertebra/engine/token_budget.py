@@ -57,8 +57,10 @@ def memory_for(piece: Piece) -> Iterator[None]:
 class TokenBudget:
     """At most this many tokens in one forward pass."""
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int, *, fixed: bool = False) -> None:
+        """`fixed` is one that cannot be lowered, because other processes wait within the same pass."""
         self.tokens = tokens
+        self.fixed = fixed
         self.tell: Callable[[str], None] = lambda note: print(note, file=sys.stderr)
         """Where the line goes that says that the budget became smaller."""
 
@@ -118,6 +120,12 @@ class TokenBudget:
             )
 
     def _lower(self, piece: Piece, name: Callable[[Piece], str]) -> None:
+        if self.fixed:
+            raise RunError(
+                f"The {sum(map(len, piece))} tokens of {name(piece)} do not fit into memory at once, and processes that share "
+                "the weights must all make the same passes. Start a run with a smaller gpu.token_budget than "
+                f"{self.tokens}, or with backbone.gradient_checkpointing=true."
+            )
         if len(piece) == 1:
             raise RunError(
                 f"The {len(piece[0])} tokens of {name(piece)} do not fit into memory, and a sequence cannot be divided. "

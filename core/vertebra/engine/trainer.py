@@ -199,25 +199,42 @@ class Trainer:
             again=lambda: self.optimizer.zero_grad(set_to_none=True),
             name=self._ids,
         )
-        if accelerator.num_processes > 1:
-            total = accelerator.reduce(total, "sum")
+        if self.devices.sharded:
+            self._keep_pace(step, features, weights)
+        elif accelerator.num_processes > 1:
             self._add_up_gradients()
-        return total
+        return accelerator.reduce(total, "sum") if accelerator.num_processes > 1 else total
 
     def _add_up_pieces(self, step: int, features: Sequence[Features], weights: StepWeights) -> Tensor:
         total = torch.zeros(1 + len(self.members), device=self.devices.accelerator.device)
         self._completed = 0
-        padded = self.model.backbone.info.packing == "padded"
-        for number, piece in enumerate(cut(features, self.devices.budget.tokens, padded=padded)):
+        for number, piece in self._pieces(features):
             seed = piece_seed(self.seed, step, self.devices.accelerator.process_index, number)
             seed_draws(seed, self.devices.accelerator.device)
-            if any(one.n_targets for one in piece):
-                with memory_for(piece):
-                    total += self._add_piece(step, piece, weights, seed)
+            with memory_for(piece):
+                total += self._add_piece(step, piece, weights, seed)
         return total
 
-    def _add_piece(self, step: int, piece: Sequence[Features], weights: StepWeights, seed: int) -> Tensor:
-        """Add the gradients of one piece; return its part of the step's losses, (1 + tasks,)."""
+    def _pieces(self, features: Sequence[Features]) -> list[tuple[int, list[Features]]]:
+        """Cut features into pieces; return those that have targets, with their numbers."""
+        padded = self.model.backbone.info.packing == "padded"
+        pieces = enumerate(cut(features, self.devices.budget.tokens, padded=padded))
+        return [(number, piece) for number, piece in pieces if any(one.n_targets for one in piece)]
+
+    def _keep_pace(self, step: int, features: Sequence[Features], weights: StepWeights) -> None:
+        """Make as many passes as the process that has the most pieces: the others need this one's part of the weights."""
+        accelerator, completed = self.devices.accelerator, self._completed
+        processes = range(accelerator.num_processes)
+        passes = [len(self._pieces(share(features, accelerator.num_processes, process))) for process in processes]
+        shortest = min((one for one in features if one.n_targets), key=len)
+        for _ in range(max(passes) - passes[accelerator.process_index]):
+            self._add_piece(step, [shortest], weights, 0, scale=0.0)
+        self._completed = completed
+
+    def _add_piece(
+        self, step: int, piece: Sequence[Features], weights: StepWeights, seed: int, scale: float = 1.0
+    ) -> Tensor:
+        """Add the gradients of one piece, times `scale`; return its part of the step's losses, (1 + tasks,)."""
         accelerator = self.devices.accelerator
         batch = self._pack(piece, seed).to(accelerator.device)
         self._completed += batch.n_tokens - sum(map(len, piece))
@@ -239,7 +256,7 @@ class Trainer:
                     loss = self.model.weighting(member, loss)
                 if penalty is not None:
                     loss = loss + penalty
-                loss = loss * weights.of(member, part.n_targets)
+                loss = loss * (scale * weights.of(member, part.n_targets))
                 whole = loss if whole is None else whole + loss
             assert whole is not None
             return whole
@@ -249,7 +266,8 @@ class Trainer:
         losses = found.clone()
         self.behaviours.backward_starting(model=self.model, batch=batch, loss=loss)
         self.readout.read([loss], partial(self._require_finite_loss, step, piece))
-        accelerator.backward(loss)
+        # Shards get the mean of all processes' gradients, and a step is their sum.
+        accelerator.backward(loss * accelerator.num_processes if self.devices.sharded else loss)
         self.behaviours.backward_ended(model=self.model, batch=batch, compute_loss=compute_loss)
         return losses
 
@@ -289,7 +307,11 @@ class Trainer:
             parameter.grad = gradient.view_as(parameter)
 
     def _clipped_norm(self) -> Tensor:
-        return clip_gradients(self.model.parameters(), self.config.clip)
+        if not self.devices.sharded:
+            return clip_gradients(self.model.parameters(), self.config.clip)
+        from vertebra.engine.sharding import clip_shards
+
+        return clip_shards(self.model.parameters(), self.config.clip)
 
     def _ids(self, features: Sequence[Features]) -> str:
         ids = list(dict.fromkeys(self._id(one) for one in features))
@@ -343,7 +365,7 @@ class Trainer:
         self._saved = self.progress.step
         self.devices.budget.agree(self.devices.smallest)
         self.progress.token_budget = self.devices.budget.tokens
-        if self.devices.accelerator.is_main_process:
+        if self.devices.accelerator.is_main_process or self.devices.sharded:
             self._write()
         self.devices.accelerator.wait_for_everyone()
 

@@ -67,7 +67,12 @@ def register_adapters() -> list[AdapterRef]:
 @hookimpl
 def register_optimizers() -> list[OptimizerRef]:
     """Bring the optimizers."""
-    return [OptimizerRef(name, f"vertebra.engine.optimizers:{name}") for name in ("adamw", "muon", "sgd")]
+    place = "vertebra.engine.optimizers"
+    return [
+        OptimizerRef("adamw", f"{place}:adamw"),
+        OptimizerRef("muon", f"{place}:muon", sharded=False),
+        OptimizerRef("sgd", f"{place}:sgd"),
+    ]
 
 
 @hookimpl

@@ -90,8 +90,12 @@ class AdapterRef(Ref):
     kind = "adapter"
 
 
+@dataclass(frozen=True)
 class OptimizerRef(Ref):
     """A function `(parameter_groups, TrainerConfig) -> torch.optim.Optimizer`."""
+
+    sharded: bool = True
+    """Whether it works where each process holds some rows of a parameter; where it does not, `gpu.shard=true` is refused."""
 
     kind = "optimizer"
 

@@ -202,9 +202,7 @@ class Sampled:
             seed_variance = shares * float(np.average([self.score_variance, other.score_variance], weights=weights))
             known = shares * float(np.average([self.example_variance, other.example_variance], weights=weights))
             draws_B = narrowed(draws_B, difference, known)
-        return Estimate(
-            difference, draws_B, ours.left_out_G - theirs.left_out_G, self.examples, seed_variance, freedom
-        )
+        return Estimate(difference, draws_B, ours.left_out_G - theirs.left_out_G, self.examples, seed_variance, freedom)
 
     @property
     def seed_variance(self) -> float:

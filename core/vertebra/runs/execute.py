@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,6 +46,7 @@ from vertebra.runs.saved import save_model_folder
 from vertebra.runs.shared import Shared
 from vertebra.runs.signals import stop_on_signal
 from vertebra.runs.task_folders import finish, make_places, write_together
+from vertebra.tasks.task import Task
 
 
 def train(
@@ -79,11 +80,17 @@ def train(
 
 
 def resume(
-    folder: Path | str, host: Host | None = None, *, shared: Shared | None = None, prune: Prune | None = None
+    folder: Path | str,
+    host: Host | None = None,
+    *,
+    processes: int | None = None,
+    shared: Shared | None = None,
+    prune: Prune | None = None,
 ) -> RunEnd:
     """Go on with a run from its newest checkpoint, by its own saved configuration; return the scores.
 
-    On the same machine and versions, the finished run is the one that an uninterrupted run would have been, bit by bit.
+    On the same machine and versions, the finished run is the one that an uninterrupted run would have been, bit by bit; in
+    another number of `processes` than before, up to rounding and to what is drawn in a pass.
     Raises `RunError` for a folder without a run, a finished run, or one whose data or plugins have changed.
     """
     host = host or create_host()
@@ -97,6 +104,8 @@ def resume(
         if state.get("status") == "finished":
             raise RunError(f"The run in '{run.path}' is finished; there is nothing to resume.")
         config = from_document(run.read_config(), host)
+        if processes is not None:
+            config = _in_processes(processes, config, run)
         run.sweep()
         run.update_state(status="running", reason=None)
         return _run(config, run, host, shared, prune)
@@ -165,9 +174,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
     counts = count_parameters(model)
     describe(run, places, key, settled, parts, backbone, counts, notes, host)
 
-    checkpoints = Checkpoints(
-        Path(devices.from_main(str(run.checkpoints.absolute()))), settled.trainer.keep_checkpoints
-    )
+    checkpoints = _checkpoints(run, settled.trainer.keep_checkpoints, devices)
     with stop_on_signal() as stop:
         trainer = Trainer(
             model,
@@ -213,11 +220,11 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
     }
     ends = _ends(trainer, evaluations)
     scores = {split: end.scores for split, end in ends.items()}
-    if not devices.accelerator.is_main_process:
-        return RunEnd(run.path, scores, time.perf_counter() - began)
     if "test" in ends:
         host.notify("evaluation_ended", evaluation=ends["test"])
-    save_model_folder(run, model, {part.task.name: part.task for part in parts})
+    _save_model(run, model, [part.task for part in parts], devices)
+    if not devices.accelerator.is_main_process:
+        return RunEnd(run.path, scores, time.perf_counter() - began)
     for part in parts:
         name = part.task.name
         write_results(places[name], part.task, part.metrics, part.splits.rows, evaluations[name])
@@ -273,6 +280,44 @@ def _recorded(run: RunFolder, host: Host) -> Iterator[None]:
         if isinstance(error, StoppedError):
             raise StoppedError(f"{error} Go on with: vertebra resume '{run.path}'") from None
         raise
+
+
+def _checkpoints(run: RunFolder, keep: int, devices: Devices) -> Checkpoints:
+    """Return the checkpoints of a run, whose folder is the main process's."""
+    folder = Path(devices.from_main(str(run.checkpoints.absolute())))
+    if not devices.config.shard:
+        return Checkpoints(folder, keep)
+    from vertebra.engine.sharded_checkpoints import ShardedCheckpoints
+
+    return ShardedCheckpoints(folder, keep, devices)
+
+
+def _save_model(run: RunFolder, model: TaskModel, tasks: Sequence[Task], devices: Devices) -> None:
+    """Write the model's folder, which is the same however many processes trained it; every process must come here."""
+    main = devices.accelerator.is_main_process
+    gathered: AbstractContextManager[None] = nullcontext()
+    if devices.sharded:
+        from vertebra.engine.sharding import whole
+
+        gathered = whole(model, here=main)
+    with gathered:
+        if main:
+            save_model_folder(run, model, {task.name: task for task in tasks})
+
+
+def _in_processes(number: int, config: RunConfig, run: RunFolder) -> RunConfig:
+    """Return the configuration for another number of processes, and let the run's key say so; nothing else may differ."""
+    changed = replace(config, gpu=replace(config.gpu, processes=number))
+    state = run.read_state()
+    if "key" in state:
+        places = [run.of_task(choice.name) for choice in config.tasks] if len(config.tasks) > 1 else [run]
+        data = [place.read_json("data.json")["fingerprint"] for place in places]
+        backbone = state["backbone"]["fingerprint"]
+        if state["key"] != run_key(config, data, backbone, state["plugins"]):
+            raise RunError(f"The run in '{run.path}' cannot go on: its files do not fit each other. Start a new run.")
+        run.update_state(key=run_key(changed, data, backbone, state["plugins"]))
+    run.write_config(to_document(changed))
+    return changed
 
 
 def _refuse_changes(run: RunFolder, key: str) -> None:

@@ -96,7 +96,7 @@ def prepare_tasks(
         else:
             encoded = find_features(task, choice, splits, backbone, shared)
         parts.append(Prepared(choice, task, measured, splits, encoded))
-    model = build_model(backbone, [part.task for part in parts], config, host).to(devices.accelerator.device)
+    model = place(build_model(backbone, [part.task for part in parts], config, host), devices)
     if config.backbone.freeze:
         parts = [replace(part, encoded=find_readings(model.backbone, part, config, devices, shared)) for part in parts]
     return parts, model
@@ -197,6 +197,16 @@ def read_once(backbone: Backbone, prepared: Prepared, devices: Devices) -> dict[
         split: replace(encoded, features=reader.read(encoded.features, f"reading {split}"))
         for split, encoded in prepared.encoded.items()
     }
+
+
+def place(model: TaskModel, devices: Devices) -> TaskModel:
+    """Return the model on its device: all of it, or this process's part."""
+    if not devices.sharded:
+        return model.to(devices.accelerator.device)
+    from vertebra.engine.sharding import shard  # it takes two seconds to import
+
+    shard(model, devices)
+    return model
 
 
 def build_model(backbone: Backbone, tasks: Sequence[Task], config: RunConfig, host: Host) -> TaskModel:
