@@ -32,7 +32,7 @@ TRIAL = 96
 
 
 class Pipelines:
-    """Six pipelines, and a stream of texts for them."""
+    """A pipeline for each task, and a stream of texts for them."""
 
     def __init__(self, folder: str, threads: int, requests: int, best: bool) -> None:
         self.before = resident()
@@ -43,7 +43,9 @@ class Pipelines:
         self.tokenizer = workload.tokenizer()
         self.chores = {one.name: one for one in read_chores(folder)}
         self.pipelines = {name: make(one, workload, self.tokenizer) for name, one in self.chores.items()}
-        self.stream, self.tokens = read_stream(folder, list(self.chores))
+        stream, self.tokens = read_stream(folder, list(self.chores))
+        # Vertebra's words begin with a space, the first one, too.
+        self.stream = [(name, f" {text}" if self.chores[name].kind == "words" else text) for name, text in stream]
         if best:
             self.batch = min(BATCHES, key=self._seconds)
 
