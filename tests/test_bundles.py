@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 import shutil
@@ -18,11 +17,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import vertebra
+from strangers import Payload, sign
 from vertebra.cli.main import main
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.adapters.adapter import trained_parameters
-from vertebra.engine.checkpoints import MANIFEST, file_hash
+from vertebra.engine.checkpoints import MANIFEST
 from vertebra.engine.loading import load_backbone
+from vertebra.engine.model import TaskModel
 from vertebra.errors import RunError
 from vertebra.runs.load import LoadedRun
 from vertebra.runs.loaded_tasks import LoadedTasks
@@ -53,25 +54,10 @@ def command(*arguments: object) -> None:
     assert main([str(argument) for argument in arguments]) == 0
 
 
-@pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command, which must end with exit code 2 and one message; return that."""
-
-    def check(*arguments: object) -> str:
-        capsys.readouterr()
-        assert main([str(argument) for argument in arguments]) == 2
-        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vertebra: ")]
-        return line
-
-    return check
-
-
 def make_base(folder: Path, seed: int = 7, **shape: int) -> Path:
     """Write a model folder with weights, as if they had been trained."""
     config = BackboneConfig(init="random", config=SMALL | shape)
     backbone = load_backbone(config, vertebra.create_host(), seed=seed, language_model=True)
-    from vertebra.engine.model import TaskModel
-
     save_backbone(TaskModel(backbone, {}), folder)
     return folder
 
@@ -220,13 +206,6 @@ def bundle(bundles: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundles["ner"], tmp_path / "bundle"))
 
 
-def sign(folder: Path) -> None:
-    """Write a manifest that fits whatever is in the folder: a stranger can do so, too."""
-    files = [file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST]
-    hashes = {file.relative_to(folder).as_posix(): file_hash(file) for file in files}
-    (folder / MANIFEST).write_text(json.dumps({"files": hashes}), encoding="utf-8")
-
-
 @pytest.mark.parametrize(
     ("name", "part"),
     [
@@ -274,16 +253,6 @@ def test_parts_of_another_task_are_refused_though_their_hashes_fit(
         sign(bundle)
         assert said in refused("bundle", "verify", bundle)
         (bundle / name).write_bytes(whole)
-
-
-class Payload:
-    """Unpickled, it would write the marker."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
-        return os.system, (f"touch {self.marker}",)
 
 
 @pytest.fixture
