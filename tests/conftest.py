@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep encoded features of tests out of the user's cache."""
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command, which must end with exit code 2 and one message; return that."""
+
+    from vertebra.cli.main import main
+
+    def check(*arguments: object) -> str:
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vertebra: ")]
+        return line
+
+    return check

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
-import shlex
 import shutil
 import struct
 from collections.abc import Callable, Iterator
@@ -21,6 +19,7 @@ import torch
 import yaml
 
 import vertebra
+from strangers import Payload, sign
 from vertebra.cli.main import main
 from vertebra.engine.checkpoints import MANIFEST, is_whole
 from vertebra.host.manager import create_host
@@ -53,16 +52,6 @@ PICKLES = (
 )
 
 
-class Payload:
-    """Unpickled, it would write the marker."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
-        return os.system, (f"touch {shlex.quote(str(self.marker))}",)
-
-
 @pytest.fixture
 def marker(tmp_path: Path) -> Iterator[Path]:
     """The file that nothing may write."""
@@ -83,26 +72,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(original: Path, tmp_path: Path) -> Path:
     """A copy of the finished run, to be tampered with."""
     return Path(shutil.copytree(original, tmp_path / "run"))
-
-
-@pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command, which must end with exit code 2 and one message; return that."""
-
-    def check(*arguments: object) -> str:
-        capsys.readouterr()
-        assert main([str(argument) for argument in arguments]) == 2
-        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vertebra: ")]
-        return line
-
-    return check
-
-
-def sign(folder: Path) -> None:
-    """Write a manifest that fits whatever is in the folder: a stranger can do so, too."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST]
-    hashes = {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    (folder / MANIFEST).write_text(json.dumps({"files": hashes}), encoding="utf-8")
 
 
 def change(file: Path, **values: Any) -> None:

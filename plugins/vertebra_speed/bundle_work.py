@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,15 @@ from torch import Tensor
 from transformers import AutoModel
 
 from vertebra.tasks.task import Task
+from vertebra_speed.clock import Clock, peak_memory
 from vertebra_speed.workload import Workload, make_task
 
 RANK, SCALE = 8, 2.0
 MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 """Of each layer of GPT-2."""
 FILE = "tasks.json"
+WARMUP = 32
+"""Texts that are answered before each turn."""
 WORD_LABELS = ["O", *(f"{mark}-{kind}" for kind in ("LOC", "MISC", "ORG", "PER") for mark in "BI")]
 TEXT_LABELS = ["negative", "positive"]
 
@@ -84,6 +88,39 @@ def read_stream(folder: str, names: Sequence[str]) -> tuple[list[tuple[str, str]
     """Return the texts with their tasks, and their tokens; where a task is missing, the first one gets its texts."""
     document = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))
     return [(name if name in names else names[0], text) for name, text in document["stream"]], document["tokens"]
+
+
+class Answering(ABC):
+    """A side that answers the stream's texts, so many of them at once."""
+
+    def __init__(self, requests: int) -> None:
+        """Measure what is held before a model is loaded."""
+        self.before = resident()
+        self.requests = requests
+        self.stream: list[tuple[str, str]] = []
+        self.tokens = 0
+
+    @abstractmethod
+    def at_once(self, given: list[tuple[str, str]]) -> list[Any]:
+        """Return the answers to texts that are there together."""
+
+    def answer(self, seed: int) -> dict[str, Any]:
+        """Answer every text."""
+        self.all_of(self.stream[:WARMUP])
+        clock = Clock("cpu")
+        self.all_of(self.stream)
+        return clock.turn(self.tokens, 1)
+
+    def memory(self) -> dict[str, Any]:
+        """Return the most memory held so far, and what is held now above the imports."""
+        return {**peak_memory("cpu"), "above": resident() - self.before}
+
+    def all_of(self, stream: list[tuple[str, str]]) -> list[Any]:
+        """Return the answers to a stream."""
+        found: list[Any] = []
+        for start in range(0, len(stream), self.requests):
+            found += self.at_once(stream[start : start + self.requests])
+        return found
 
 
 def resident() -> int:

@@ -140,7 +140,7 @@ def ready(packing: Packing, layers: Layers) -> tuple[Backbone, dict[str, Backbon
 
 
 @given(st.data())
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_any_mixture_of_tasks_lengths_and_positions_is_exact(data: st.DataObject) -> None:
     base, own = ready(*data.draw(st.sampled_from(WAYS)))
     given_ = {}

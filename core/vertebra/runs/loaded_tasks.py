@@ -144,8 +144,9 @@ def load_tasks(saved: Sequence[Saved] | Mapping[str, Saved], device: str, host: 
         raise RunError("There is nothing to load: name at least one run or bundle.")
     _refuse_different(every)
     first = next(iter(every.values()))
-    packing = next((one.base.packing for one in every.values() if one.base.packing != "padded"), "padded")
-    base_config = replace(first.base, gradient_checkpointing=False, context=None, packing=packing)
+    # A task that needs padded batches has a view of its own for them.
+    packed = next((one.base for one in every.values() if one.base.packing != "padded"), first.base)
+    base_config = replace(first.base, gradient_checkpointing=False, context=None, packing=packed.packing)
     writes = any(one.task.needs_language_model for one in every.values())
     # Whether a task may see what it is to write was settled when it was trained.
     base = load_backbone(base_config, host, prefer="bidirectional", language_model=writes)

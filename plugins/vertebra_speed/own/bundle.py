@@ -22,45 +22,26 @@ from vertebra.host.manager import create_host
 from vertebra.runs.folder import RunFolder
 from vertebra.runs.load import LoadedRun
 from vertebra.runs.loaded_tasks import LoadedTasks
-from vertebra_speed.bundle_work import RANK, SCALE, Chore, read_chores, read_stream, resident
-from vertebra_speed.clock import Clock, peak_memory
+from vertebra_speed.bundle_work import RANK, SCALE, Answering, Chore, read_chores, read_stream
 from vertebra_speed.workload import Workload, linear_of
 
-WARMUP = 32
-"""Texts that are answered before each turn."""
 
-
-class VertebraTasks:
+class VertebraTasks(Answering):
     """Tasks over one backbone, and a stream of texts for them."""
 
     def __init__(self, folder: str, threads: int, requests: int, tasks: int) -> None:
-        self.before = resident()
-        self.requests = requests
+        super().__init__(requests)
         chores = read_chores(folder, tasks)
         self.stream, self.tokens = read_stream(folder, [one.name for one in chores])
         self.tasks = load(str(Workload.read(folder).model), chores, threads)
 
-    def answer(self, seed: int) -> dict[str, Any]:
-        """Answer every text, so many at once."""
-        self._answer(self.stream[:WARMUP])
-        clock = Clock("cpu")
-        self._answer(self.stream)
-        return clock.turn(self.tokens, 1)
-
     def answers(self) -> dict[str, Any]:
         """Return the labels of each text's words, or its one label, in the stream's order."""
-        return {"answers": self._answer(self.stream)}
+        return {"answers": self.all_of(self.stream)}
 
-    def memory(self) -> dict[str, Any]:
-        """Return the most memory held so far, and what is held now above the imports."""
-        return {**peak_memory("cpu"), "above": resident() - self.before}
-
-    def _answer(self, stream: list[tuple[str, str]]) -> list[Any]:
-        return [
-            label
-            for start in range(0, len(stream), self.requests)
-            for label in self.tasks.predict_mixed(stream[start : start + self.requests])
-        ]
+    def at_once(self, given: list[tuple[str, str]]) -> list[Any]:
+        """Return what the tasks predict."""
+        return self.tasks.predict_mixed(given)
 
 
 def load(model: str, chores: list[Chore], threads: int) -> LoadedTasks:

@@ -19,66 +19,49 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from vertebra_speed.bundle_work import SCALE, Chore, read_chores, read_stream, resident
-from vertebra_speed.clock import Clock, peak_memory
+from vertebra_speed.bundle_work import SCALE, WARMUP, Answering, Chore, read_chores, read_stream
 from vertebra_speed.peers.trainer import head_of
 from vertebra_speed.workload import Workload
 
 BATCHES = (1, 8, 32)
-WARMUP = 32
-"""Texts that are answered before each turn."""
 TRIAL = 96
 """Texts by which the batch size is chosen."""
 
 
-class Pipelines:
-    """Six pipelines, and a stream of texts for them."""
+class Pipelines(Answering):
+    """A pipeline for each task, and a stream of texts for them."""
 
     def __init__(self, folder: str, threads: int, requests: int, best: bool) -> None:
-        self.before = resident()
+        super().__init__(requests)
         logging.set_verbosity_error()
         torch.set_num_threads(threads)
-        self.requests, self.best, self.batch = requests, best, 1
+        self.best, self.batch = best, 1
         workload = Workload.read(folder)
         self.tokenizer = workload.tokenizer()
         self.chores = {one.name: one for one in read_chores(folder)}
         self.pipelines = {name: make(one, workload, self.tokenizer) for name, one in self.chores.items()}
-        self.stream, self.tokens = read_stream(folder, list(self.chores))
+        stream, self.tokens = read_stream(folder, list(self.chores))
+        # Vertebra's words begin with a space, the first one, too.
+        self.stream = [(name, f" {text}" if self.chores[name].kind == "words" else text) for name, text in stream]
         if best:
             self.batch = min(BATCHES, key=self._seconds)
 
-    def answer(self, seed: int) -> dict[str, Any]:
-        """Answer every text, so many at once."""
-        self._answer(self.stream[:WARMUP])
-        clock = Clock("cpu")
-        self._answer(self.stream)
-        return clock.turn(self.tokens, 1)
-
     def answers(self) -> dict[str, Any]:
         """Return the labels of each text's words, or its one label, in the stream's order; and how large batches are."""
-        found = self._answer(self.stream)
+        found = self.all_of(self.stream)
         labels = [self._labels(*pair) for pair in zip(self.stream, found, strict=True)]
         return {"answers": labels, **({"batch": self.batch} if self.best else {})}
-
-    def memory(self) -> dict[str, Any]:
-        """Return the most memory held so far, and what is held now above the imports."""
-        return {**peak_memory("cpu"), "above": resident() - self.before}
 
     def _seconds(self, batch: int) -> float:
         """Return how long a batch size takes for some texts; the first such texts do not count."""
         self.batch = batch
-        self._answer(self.stream[:WARMUP])
+        self.all_of(self.stream[:WARMUP])
         before = time.process_time()
-        self._answer(self.stream[:TRIAL])
+        self.all_of(self.stream[:TRIAL])
         return time.process_time() - before
 
-    def _answer(self, stream: list[tuple[str, str]]) -> list[Any]:
-        found: list[Any] = []
-        for start in range(0, len(stream), self.requests):
-            found += self._at_once(stream[start : start + self.requests])
-        return found
-
-    def _at_once(self, given: list[tuple[str, str]]) -> list[Any]:
+    def at_once(self, given: list[tuple[str, str]]) -> list[Any]:
+        """Return what the pipelines give."""
         if not self.best:
             return [self.pipelines[name](text) for name, text in given]
         found: list[Any] = [None] * len(given)
