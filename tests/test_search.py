@@ -78,6 +78,27 @@ def test_a_killed_search_goes_on_where_it_was(spawner: Spawner, tmp_path: Path) 
         assert f"holds another search: its {what} differs" in done.output
 
 
+def test_a_search_killed_between_two_settings_draws_the_second_as_it_would_have(tmp_path: Path) -> None:
+    from optuna.distributions import FloatDistribution
+    from optuna.trial import Trial
+
+    from vertebra.runs.search import Aim, Plan, draw, open_study
+
+    space = {name: FloatDistribution(0, 1) for name in "abc"}
+    plan, aim = Plan(trials=1), Aim("f1", higher_is_better=True)
+    drawn = []
+    for before in (0, 1, 2):
+        folder = tmp_path / str(before)
+        folder.mkdir()
+        study = open_study(folder, space, plan, [], aim)
+        trial = study.ask()
+        draw(study, trial, dict(list(space.items())[:before]), plan)
+        again = open_study(folder, space, plan, [], aim)
+        drawn.append(draw(again, Trial(again, trial._trial_id), space, plan))
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert len(set(drawn[0].values())) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -17,6 +17,7 @@ from vertebra.cli.main import main
 from vertebra.report.leaderboard import as_markdown, render
 from vertebra.report.leaderboard_plots import importance
 from vertebra.report.scale import Scale
+from vertebra.runs.collect import entries_of
 from vertebra.runs.folder import RunFolder
 from vertebra.runs.leaderboard import Leaderboard, Pair, Result, SweptRun, SystemLine, TaskBoard
 
@@ -63,6 +64,25 @@ def test_runs_that_differ_by_seed_alone_are_one_system(board: Path) -> None:
             assert one["interval"][0] <= one["mean"] <= one["interval"][1]
             assert one["cost"]["wall_seconds"] == 12.0
         assert [one["name"] for one in task["baselines"]] == ["majority"]
+
+
+def test_what_two_sweeps_made_is_named_alike(tmp_path: Path) -> None:
+    """The table of a sweep is of its last call, and two sweeps have axes of their own: equal settings are one system all the same."""
+
+    def run(folder: str, seed: int, rate: float, log_every: int = 10) -> RunFolder:
+        made = RunFolder.create(tmp_path / folder)
+        trainer = {"learning_rate": rate, "log_every": log_every}
+        made.write_config({"tasks": [{"name": "ner"}], "seed": seed, "trainer": trainer, "backbone": {"name": "nano"}})
+        return made
+
+    runs = [run("one/a", 1, 0.1), run("one/b", 2, 0.1), run("two/c", 3, 0.1, 50), run("two/d", 3, 0.2), run("e", 4, 0.2)]
+    axes = {"one": [("a", {"seed": 1}), ("b", {"seed": 2})]}
+    axes["two"] = [("c", {"trainer.learning_rate": 0.1}), ("d", {"trainer.learning_rate": 0.2})]
+    for place, jobs in axes.items():
+        RunFolder(tmp_path / place).write_json("sweep.json", {"jobs": [{"folder": a, "axes": b} for a, b in jobs]})
+    assert [one.system for one in entries_of(runs)] == [*["learning_rate=0.1"] * 3, *["learning_rate=0.2"] * 2]
+    assert [one.system for one in entries_of(runs[:2])] == ["nano"] * 2
+    assert [one.system for one in entries_of(runs[2:4])] == ["learning_rate=0.1", "learning_rate=0.2"]
 
 
 def test_scores_are_those_of_the_runs(board: Path) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 from vertebra.errors import RunError
 from vertebra.report.read import read_json
 from vertebra.runs.folder import RunFolder
+from vertebra.runs.key import WITHOUT_EFFECT
 
 SEED = "seed"
-NOT_THE_SYSTEM = (SEED, "task", "data")
-"""What a sweep may vary that does not make another system."""
+NOT_THE_SYSTEM = (SEED, "task", "data", *(".".join(setting) for setting in WITHOUT_EFFECT))
+"""What runs may differ in that does not make another system."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,19 @@ def finished_runs(places: Iterable[Path]) -> list[RunFolder]:
 
 
 def entries_of(runs: Sequence[RunFolder]) -> list[Entry]:
-    """Return runs as entries of a leaderboard: tasks by name and data, systems by the settings in which runs differ."""
+    """Return runs as entries of a leaderboard: tasks by name and data, systems by the settings in which runs differ.
+
+    Where one sweep made all runs of a task, these are its axes, in the user's terms.
+    """
     tasks = [task_of(run) for run in runs]
     several = {name for name, _ in tasks if len({data for other, data in tasks if other == name}) > 1}
     swept = [axes_of(run) for run in runs]
     settings = [flattened(run.read_config()) for run in runs]
     entries = []
     for (name, data), axes, own, run in zip(tasks, swept, settings, runs, strict=True):
-        beside = [other for other, (theirs, _) in zip(settings, tasks, strict=True) if theirs == name]
-        chosen = axes if axes is not None else differing(own, beside)
+        beside = [number for number, (theirs, _) in enumerate(tasks) if theirs == name]
+        alike = axes is not None and all((swept[one] or {}).keys() == axes.keys() for one in beside)
+        chosen = axes if axes is not None and alike else differing(own, [settings[one] for one in beside])
         about = {key: value for key, value in chosen.items() if key not in NOT_THE_SYSTEM}
         title = f"{name} ({data})" if name in several else name
         entries.append(Entry(title, system_name(about, own), run, axes={**about, SEED: own.get(SEED)} if about else {}))

@@ -63,14 +63,14 @@ def search(
         ended = {number for number, trial in before.items() if trial.state.is_finished()}
         results = {number: look(make_job, before[number], folder, host) for number in ended - refused(study)}
         shared, took = Shared(), list[float]()
-        for number in range(max(plan.trials, len(before))):
+        trials = max(plan.trials, len(before))
+        for number in range(trials):
             if number in ended:
                 continue
             began = time.monotonic()
-            study.sampler = sampler_of(plan, number)
             trial = Trial(study, before[number]._trial_id) if number in before else study.ask()
-            settings = {name: suggest(trial, name, one) for name, one in space.items()}
-            title = f"Trial {number + 1} of {max(plan.trials, len(before))}{_left(took, plan.trials - number)}"
+            settings = draw(study, trial, space, plan)
+            title = f"Trial {number + 1} of {trials}{_left(took, trials - number)}"
             try:
                 job = make_job(settings)
             except VertebraError as error:  # they cannot go together, and never will
@@ -143,10 +143,18 @@ def open_study(folder: Path, space: Space, plan: Plan, fixed: Sequence[str], aim
     return study
 
 
-def sampler_of(plan: Plan, number: int) -> optuna.samplers.BaseSampler:
-    """Return what draws the settings of one trial, whoever draws them, and whenever."""
-    seed = np.random.SeedSequence((plan.seed, number)).generate_state(1)[0]
-    return optuna.samplers.TPESampler(seed=int(seed))
+def draw(study: optuna.Study, trial: Trial, space: Space, plan: Plan) -> dict[str, Any]:
+    """Return the settings of a trial: those that it has already, and those that are drawn.
+
+    Each is drawn by a generator of its own, so that a search that was killed between two of them draws the second as it would
+    have.
+    """
+    settings = {}
+    for place, (name, one) in enumerate(sorted(space.items())):
+        seed = np.random.SeedSequence((plan.seed, trial.number, place)).generate_state(1)[0]
+        study.sampler = optuna.samplers.TPESampler(seed=int(seed))
+        settings[name] = suggest(trial, name, one)
+    return {name: settings[name] for name in space}
 
 
 def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
