@@ -22,7 +22,13 @@ from vertebra.runs.compare import compare_runs
 
 HOST = create_host()
 TASKS = "tasks=[ner,sentiment]"
-TINY = ["backbone.config={n_layer: 1, n_embd: 32, n_head: 2}", "gpu=cpu", "gpu.threads=1", "trainer.trackers=[]"]
+TINY = [
+    "backbone.init=random",
+    "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
+    "gpu=cpu",
+    "gpu.threads=1",
+    "trainer.trackers=[]",
+]
 SMALL = [*TINY, "data.limit=24", "sentiment.data.limit=16", "trainer.batch_size=8", "trainer.learning_rate=1e-2"]
 QUICK = [
     *SMALL,
@@ -190,7 +196,7 @@ def test_texts_of_one_task_need_no_quotes(tmp_path: Path) -> None:
             "tasks=[ner,lm]: task=lm learns from running text and not from rows, and is trained alone",
         ),
         (
-            ["tasks=[ner,summarization]"],
+            ["tasks=[ner,summarization]", "backbone.init=random"],
             "tasks=[ner,summarization]: ner prefers bidirectional, summarization prefers causal",
         ),
         ([TASKS, "--multirun", "seed=1,2"], "tasks=[…] is one run: it goes with none of --cfg, --info and --multirun."),
