@@ -18,7 +18,9 @@ from vertebra.config.members import compose_tasks
 from vertebra.engine.trainer import Trainer
 from vertebra.errors import ConfigError, RunError
 from vertebra.host.manager import create_host
+from vertebra.runs.collect import differing, entries_of, finished_runs, settings_of
 from vertebra.runs.compare import compare_runs
+from vertebra.runs.folder import RunFolder
 
 HOST = create_host()
 TASKS = "tasks=[ner,sentiment]"
@@ -121,6 +123,14 @@ def test_one_of_its_tasks_is_loaded_predicts_and_is_compared(run: Path, capsys: 
     ]
     with pytest.raises(RunError, match="names 2 tasks: give the folder of one"):
         compare_runs(run, run / "tasks" / "ner", HOST)
+
+
+def test_a_leaderboard_has_its_tasks_as_those_of_a_system_of_their_own(run: Path) -> None:
+    entries = entries_of(finished_runs([run]))
+    assert [entry.task for entry in entries] == ["ner", "sentiment"]
+    alone = RunFolder(run / "tasks" / "ner")
+    both = [settings_of(alone), {**settings_of(alone), "together": "ner+qa"}]
+    assert differing(both[0], both) == {"together": "ner+sentiment"}
 
 
 def test_a_run_that_was_broken_off_ends_as_it_would_have(run: Path, tmp_path: Path) -> None:
