@@ -18,7 +18,9 @@ from vertebra.config.members import compose_tasks
 from vertebra.engine.trainer import Trainer
 from vertebra.errors import ConfigError, RunError
 from vertebra.host.manager import create_host
+from vertebra.runs.collect import differing, entries_of, finished_runs, settings_of
 from vertebra.runs.compare import compare_runs
+from vertebra.runs.folder import RunFolder
 
 HOST = create_host()
 TASKS = "tasks=[ner,sentiment]"
@@ -123,6 +125,14 @@ def test_one_of_its_tasks_is_loaded_predicts_and_is_compared(run: Path, capsys: 
         compare_runs(run, run / "tasks" / "ner", HOST)
 
 
+def test_a_leaderboard_has_its_tasks_as_those_of_a_system_of_their_own(run: Path) -> None:
+    entries = entries_of(finished_runs([run]))
+    assert [entry.task for entry in entries] == ["ner", "sentiment"]
+    alone = RunFolder(run / "tasks" / "ner")
+    both = [settings_of(alone), {**settings_of(alone), "together": "ner+qa"}]
+    assert differing(both[0], both) == {"together": "ner+sentiment"}
+
+
 def test_a_run_that_was_broken_off_ends_as_it_would_have(run: Path, tmp_path: Path) -> None:
     step = Trainer._step
 
@@ -196,7 +206,7 @@ def test_texts_of_one_task_need_no_quotes(tmp_path: Path) -> None:
             "tasks=[ner,lm]: task=lm learns from running text and not from rows, and is trained alone",
         ),
         (
-            ["tasks=[ner,summarization]"],
+            ["tasks=[ner,summarization]", "backbone.init=random"],
             "tasks=[ner,summarization]: ner prefers bidirectional, summarization prefers causal",
         ),
         ([TASKS, "--multirun", "seed=1,2"], "tasks=[…] is one run: it goes with none of --cfg, --info and --multirun."),

@@ -13,7 +13,13 @@ from rich.console import Console
 
 from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart, StepEnd
 from vertebra.host.hookspecs import RunHooks
-from vertebra.report.progress import BarProgress, LineProgress, create_progress
+from vertebra.report.progress import (
+    BarProgress,
+    LineProgress,
+    create_progress,
+    describe_evaluation,
+    describe_scores,
+)
 
 START = RunStart(
     folder=Path("runs/x"),
@@ -138,3 +144,14 @@ def test_the_stream_decides(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "training ner" in captured.err
+
+
+def test_of_several_tasks_it_shows_the_mean_and_the_first_score_of_each() -> None:
+    ner = evaluation(best=False)
+    other = EvaluationEnd(50, 1.0, "valid", {"accuracy": 0.5, "mcc": 0.1}, 0.75, 2.0, best=False)
+    scores = {"mean_score": 0.56455, "ner.entity_f1": 0.6291, "ner.precision": 0.7, "x.accuracy": 0.5, "x.mcc": 0.1}
+    together = EvaluationEnd(50, 1.0, "valid", scores, 0.5, 4.0, best=True, tasks={"ner": ner, "x": other})
+    assert describe_evaluation(together) == (
+        "step 50  epoch 1.00  valid  mean_score 56.45  ner.entity_f1 62.91  x.accuracy 50.00  loss 0.5000  (best)"
+    )
+    assert describe_scores(together, at_most=1) == "valid  mean_score 56.45"

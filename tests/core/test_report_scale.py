@@ -21,6 +21,7 @@ SCORES = {"bits_per_byte": 2.1037, "token_hits": 0.3391}
 def test_a_metric_says_at_registration_that_it_is_no_share() -> None:
     scale = Scale.of(create_host())
     assert not scale.is_share("bits_per_byte") and not scale.is_share("mean_absolute_error")
+    assert not scale.is_share("sentiment.mean_absolute_error") and scale.is_share("ner.entity_f1")
     assert scale.is_share("entity_f1") and scale.is_share("a metric that nobody registered")
 
 

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 
 from vertebra.cli.parser import Parser
 from vertebra.config.defaults import GROUPS
-from vertebra.config.members import names_in
+from vertebra.config.task_list import names_in
 from vertebra.errors import PluginError
 from vertebra.host.manager import Host
 

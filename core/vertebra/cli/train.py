@@ -8,7 +8,7 @@ from textwrap import TextWrapper
 from typing import Any
 
 from vertebra.cli.arguments import Arguments, parse
-from vertebra.config.members import compose_run, names_tasks
+from vertebra.config.task_list import names_tasks
 from vertebra.engine.ranks import rank
 from vertebra.errors import ConfigError
 from vertebra.host.manager import Host, create_host
@@ -70,6 +70,8 @@ def main(argv: Sequence[str]) -> int:
 
 def train(overrides: Sequence[str], host: Host) -> None:
     """Compose, check, and run."""
+    from vertebra.config.members import compose_run
+
     composition = compose_run(overrides, host)
     if rank() == 0:
         print(f"Run folder: {composition.folder}", flush=True)

@@ -14,12 +14,12 @@ from vertebra.config.compose import Composition, compose, compose_in
 from vertebra.config.defaults import GROUPS
 from vertebra.config.schema import RunConfig, TaskChoice
 from vertebra.config.session import hydra_session
+from vertebra.config.task_list import TASKS, names_in, names_tasks
 from vertebra.config.validate import read_field
 from vertebra.errors import ConfigError
 from vertebra.host.manager import Host
 from vertebra.names import unknown
 
-TASKS = "tasks="
 OWN = ("data", "task", "weight")
 """What a member has of its own; all else is the run's."""
 SHARED = tuple(group for group in GROUPS if group != "data")
@@ -34,17 +34,6 @@ class Members:
     own: dict[str, list[str]] = field(default_factory=dict)
     """By name, as they stand on the command line of a run of that task alone."""
     weights: dict[str, str] = field(default_factory=dict)
-
-
-def names_tasks(overrides: Sequence[str]) -> bool:
-    """Whether a command line names its tasks by `tasks=[…]`."""
-    return any(override.startswith(TASKS) for override in overrides)
-
-
-def names_in(override: str) -> list[str]:
-    """Return the names in `tasks=[ner,sentiment]`."""
-    listed = override.removeprefix(TASKS).strip().removeprefix("[").removesuffix("]")
-    return [name.strip().strip("'\"") for name in listed.split(",") if name.strip()]
 
 
 def compose_run(overrides: Sequence[str], host: Host) -> Composition:

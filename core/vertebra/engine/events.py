@@ -87,7 +87,7 @@ class EvaluationEnd:
     best: bool
     """Whether this is the best validation score so far."""
     tasks: Mapping[str, EvaluationEnd] = field(default_factory=dict)
-    """What each task scored, where a run has several; `scores` has then their mean first, and theirs as `task.metric`."""
+    """What each task scored, where a run has several; `scores` has then their mean first, and theirs, as `ner.entity_f1`."""
 
 
 @dataclass(frozen=True)

@@ -105,5 +105,5 @@ def together(members: Sequence[Member], ends: Mapping[str, EvaluationEnd], *, be
 
 
 def by_task(scores: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
-    """Return what several tasks have by metric under the names `task.metric`."""
+    """Return what several tasks have by metric under names such as `ner.entity_f1`."""
     return {f"{task}.{metric}": value for task, some in scores.items() for metric, value in some.items()}

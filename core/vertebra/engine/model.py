@@ -41,7 +41,11 @@ class TaskModel(nn.Module):
             return [(member, batch, self(batch, tasks[member]))]
         hidden_PD = self._hidden(batch)
         return [
-            (part.member, part.batch, self._read(tasks[part.member], hidden_PD[part.rows_P], part.batch))
+            (
+                part.member,
+                part.batch,
+                self._read(tasks[part.member], hidden_PD.index_select(0, part.rows_P), part.batch),
+            )
             for part in batch.parts
         ]
 
@@ -57,7 +61,7 @@ class TaskModel(nn.Module):
     def trained(self) -> nn.Module:
         """What training changes: all of it, the heads alone where the backbone is frozen, or what an adapter chose."""
         trained = [parameter.requires_grad for parameter in self.backbone.parameters()]
-        return self if all(trained) else Part(self) if any(trained) or self.weighting else self.heads
+        return self if all(trained) else Part(self) if any(trained) or self.weighting is not None else self.heads
 
 
 class Part(nn.Module):

@@ -34,19 +34,26 @@ class Entry:
 def finished_runs(places: Iterable[Path]) -> list[RunFolder]:
     """Return the finished runs in these folders and below, each once, in the order of their paths.
 
-    `RunError` where a folder is missing, or has none, or a run is of another version.
+    In place of a run of several tasks come those of its tasks. `RunError` where a folder is missing, or has none, or a run is
+    of another version.
     """
     found: dict[Path, RunFolder] = {}
     for place in places:
         if not place.is_dir():
             raise RunError(f"There is no folder '{place}'.")
         below = [RunFolder(file.parent) for file in sorted(place.rglob("run.json"))]
-        finished = [run for run in below if run.read_state().get("status") == "finished"]
+        finished = [run for run in below if is_of_one_task(run.read_state())]
         if not finished:
             unfinished = f"; {len(below)} have not finished" if below else ""
             raise RunError(f"There is no finished run in '{place}' or below it{unfinished}.")
         found |= {run.path.resolve(): run for run in finished}
     return list(found.values())
+
+
+def is_of_one_task(state: Mapping[str, Any]) -> bool:
+    """Whether a run, by its `run.json`, has finished and is not one of several tasks, which have folders of their own."""
+    tasks = state.get("tasks")
+    return state.get("status") == "finished" and not (isinstance(tasks, list) and len(tasks) > 1)
 
 
 def entries_of(runs: Sequence[RunFolder]) -> list[Entry]:
@@ -57,7 +64,7 @@ def entries_of(runs: Sequence[RunFolder]) -> list[Entry]:
     tasks = [task_of(run) for run in runs]
     several = {name for name, _ in tasks if len({data for other, data in tasks if other == name}) > 1}
     swept = [axes_of(run) for run in runs]
-    settings = [flattened(run.read_config()) for run in runs]
+    settings = [settings_of(run) for run in runs]
     entries = []
     for (name, data), axes, own, run in zip(tasks, swept, settings, runs, strict=True):
         beside = [number for number, (theirs, _) in enumerate(tasks) if theirs == name]
@@ -67,6 +74,13 @@ def entries_of(runs: Sequence[RunFolder]) -> list[Entry]:
         title = f"{name} ({data})" if name in several else name
         entries.append(Entry(title, system_name(about, own), run, axes={**about, SEED: own.get(SEED)} if about else {}))
     return entries
+
+
+def settings_of(run: RunFolder) -> dict[str, Any]:
+    """Return a run's settings; one of several tasks on one backbone is another system than its task alone."""
+    together = run.read_state().get("together")
+    beside = {"together": "+".join(map(str, together))} if isinstance(together, list) else {}
+    return {**flattened(run.read_config()), **beside}
 
 
 def task_of(run: RunFolder) -> tuple[str, str]:
