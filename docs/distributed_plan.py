@@ -136,7 +136,8 @@ CLUSTER = Machine(flops=989e12, utilisation=0.4, bandwidth=50e9)
 def plan() -> str:
     """Return the table of the 7B backbone on 8 and on 64 GPUs."""
     lines = [
-        "| GPUs | | activations twice | weights, gradients, moments | whole for a while | activations | sum | computing | sending |",
+        "| GPUs | | activations twice | weights, gradients, moments | whole for a while | activations | sum | computing "
+        "| sending |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for processes, machine in ((8, NODE), (64, CLUSTER)):

@@ -1,6 +1,6 @@
 """Run by test_distributed_plan.py in several processes: trains a small Llama for a step and prints, as JSON, what it took.
 
-python distributed_worker.py LAYERS WIDTH INNER
+python distributed_worker.py WIDTH INNER LAYERS HEADS VOCABULARY
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from tokenizers import Tokenizer, models
-from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
+from small_llama import llama
 from vertebra.config.schema import GPUConfig
 from vertebra.engine.attention import PACKED
 from vertebra.engine.backbone import Backbone, BackboneInfo
@@ -25,18 +26,9 @@ from vertebra.engine.sharding import shard
 from vertebra.tasks.features import Features
 
 
-def main(layers: int, width: int, inner: int) -> None:
+def main(*shape: int) -> None:
     devices = set_up(GPUConfig(device="cpu", processes="auto", shard=True, threads=1, precision="fp32"))
-    config = LlamaConfig(
-        hidden_size=width,
-        intermediate_size=inner,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        vocab_size=300,
-        max_position_embeddings=64,
-    )
-    inside = LlamaModel(config)
+    inside = llama(*shape)
     inside.set_attn_implementation(PACKED)
     info = BackboneInfo("llama", 0, "random", "causal", "packed", "transformers", 64, "", ())
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0}, [])))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import astuple
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaModel
 
+from docs_module import module
+from small_llama import llama
 from vertebra.engine.attention import PACKED
 from vertebra.engine.backbone import run_packed
 from vertebra.engine.loading import checkpoint_activations
@@ -24,43 +24,20 @@ from vertebra.tasks.features import Features
 LENGTHS = (32,) * 4
 
 
-def module(name: str) -> ModuleType:
-    file = Path(__file__).parents[1] / "docs" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[name] = loaded  # dataclasses look their module up
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
 plan = module("distributed_plan")
 Setup, Shape, SEVEN_BILLION = plan.Setup, plan.Shape, plan.SEVEN_BILLION
 SMALL = Shape(width=64, inner=96, layers=3, heads=4, vocabulary=300)
 
 
-def llama(shape: Any) -> LlamaModel:
-    config = LlamaConfig(
-        hidden_size=shape.width,
-        intermediate_size=shape.inner,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads,
-        vocab_size=shape.vocabulary,
-        max_position_embeddings=64,
-    )
-    return LlamaModel(config)
-
-
 def test_the_parameters_are_those_of_the_model() -> None:
     with torch.device("meta"):
-        model = llama(SEVEN_BILLION)
+        model = llama(*astuple(SEVEN_BILLION))
     assert sum(one.numel() for one in model.parameters()) == SEVEN_BILLION.parameters
 
 
 def kept_for_the_backward_pass(shape: Any, *, checkpointing: bool, bf16: bool) -> int:
     """Return the bytes of all tensors that a forward pass keeps, each memory once, without the parameters themselves."""
-    model = llama(shape).train()
+    model = llama(*astuple(shape)).train()
     model.set_attn_implementation(PACKED)
     if checkpointing:
         checkpoint_activations(model)
@@ -103,7 +80,7 @@ def test_a_layer_computed_twice_keeps_its_input() -> None:
 def test_processes_hold_and_send_what_the_formula_says(processes: int) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     worker = Path(__file__).with_name("distributed_worker.py")
-    shape = [str(SMALL.layers), str(SMALL.width), str(SMALL.inner)]
+    shape = map(str, astuple(SMALL))
     done = subprocess.run([*command, str(worker), *shape], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -21,10 +21,13 @@ from safetensors.torch import load_file, save_file
 import vertebra
 from process_runs import LONG, SMALL, TWO, TWO_SHARDED, UNEVEN, lines, message, read, until
 from vertebra.cli.main import main
+from vertebra.config.document import to_document
 from vertebra.config.options import configure
 from vertebra.engine.sharded_checkpoints import Shards
 from vertebra.engine.token_budget import PieceTooLargeError, TokenBudget
 from vertebra.errors import ConfigError, RunError
+from vertebra.runs.execute import resume
+from vertebra.runs.folder import RunFolder
 from vertebra.tasks.features import Features
 
 # Some steps are cut into more pieces for one process than for the other, and the last of an epoch has one example.
@@ -173,6 +176,14 @@ def test_rows_of_any_number_of_processes_are_one_tensor(data: st.DataObject) -> 
 def test_a_run_has_at_least_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["resume", str(tmp_path), "--processes", "0"]) == 2
     assert "--processes 0: a run has at least one process" in capsys.readouterr().err
+
+
+def test_only_shared_weights_go_on_in_another_number_of_processes(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    run.write_config(to_document(configure(task="ner")))
+    run.update_state(status="stopped")
+    with pytest.raises(RunError, match=r"goes on in 1 process\(es\), as it began: only checkpoints of shared weights"):
+        resume(run.path, processes=2)
 
 
 # --- what needs whole weights is refused

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from docs_module import module
 from vertebra.runs.folder import RunFolder
 
-DOCS = Path(__file__).parents[1] / "docs"
 TINY = (
     "backbone.init=random",
     "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
@@ -21,15 +19,6 @@ TINY = (
     "gpu.threads=1",
     "data.limit=40",
 )
-
-
-def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[name] = loaded  # dataclasses look their module up
-    spec.loader.exec_module(loaded)
-    return loaded
 
 
 page = module("results_page")

@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN_DIR", help="the folder of the run")
     parser.add_argument(
-        "--processes", type=int, metavar="N", help="go on in another number of processes, on a smaller machine, say"
+        "--processes", type=int, metavar="N", help="go on in another number of processes, where these share the weights"
     )
     arguments, others = parser.parse_known_args(list(argv))
     if others:

@@ -15,6 +15,7 @@ from vertebra.engine.devices import Devices
 from vertebra.engine.model import TaskModel
 from vertebra.engine.packing import pack
 from vertebra.engine.token_budget import is_out_of_memory
+from vertebra.errors import RunError
 from vertebra.tasks.features import Features
 from vertebra.tasks.task import Task
 
@@ -44,6 +45,11 @@ def measured_budget(model: TaskModel, task: Task, features: Sequence[Features], 
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        if devices.sharded:  # the others wait within this pass
+            raise RunError(
+                f"A pass over {count * len(longest)} tokens does not fit into memory. Use "
+                "backbone.gradient_checkpointing=true, a smaller backbone.context, or more processes."
+            ) from error
         tokens = count * len(longest)  # from here on, training finds out
     finally:
         model.zero_grad(set_to_none=True)
@@ -80,5 +86,9 @@ def _room(model: TaskModel, devices: Devices) -> float:
     device = devices.accelerator.device
     free, _ = torch.cuda.mem_get_info(device)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    later = ADAM_BYTES + (GATHERED_BYTES if devices.accelerator.num_processes > 1 else 0)
+    processes = devices.accelerator.num_processes
+    if devices.sharded:
+        trained, later = trained // processes, ADAM_BYTES
+    else:
+        later = ADAM_BYTES + (GATHERED_BYTES if processes > 1 else 0)
     return SHARE * (free + torch.cuda.memory_reserved(device)) - trained * later

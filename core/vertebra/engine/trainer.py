@@ -84,8 +84,10 @@ class Trainer:
         self.warmup_steps = round(config.warmup * self.total_steps)
         groups = parameter_groups(model, config, config.learning_rate)
         self.optimizer: torch.optim.Optimizer = host.get("optimizer", config.optimizer).load()(groups, config)
-        # Behaviours read and change gradients, and several processes add them up; both expect them whole.
-        if not behaviours.get_plugins() and devices.accelerator.num_processes == 1:
+        # Behaviours read and change gradients, and several processes add them up; both expect them whole. So do checkpoints
+        # of shared weights, which another number of processes may read.
+        whole = bool(behaviours.get_plugins()) or devices.accelerator.num_processes > 1 or devices.config.shard
+        if not whole:
             shared = [one for member in members for one in member.task.shared]
             train_used_rows(model, self.optimizer, (*shared, *(one for windows in self.examples for one in windows)))
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]

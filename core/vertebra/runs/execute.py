@@ -89,8 +89,8 @@ def resume(
 ) -> RunEnd:
     """Go on with a run from its newest checkpoint, by its own saved configuration; return the scores.
 
-    On the same machine and versions, the finished run is the one that an uninterrupted run would have been, bit by bit; in
-    another number of `processes` than before, up to rounding and to what is drawn in a pass.
+    On the same machine and versions, the finished run is the one that an uninterrupted run would have been, bit by bit. A run
+    with shared weights goes on in any number of `processes`; then it is so up to rounding and to what is drawn in a pass.
     Raises `RunError` for a folder without a run, a finished run, or one whose data or plugins have changed.
     """
     host = host or create_host()
@@ -307,6 +307,11 @@ def _save_model(run: RunFolder, model: TaskModel, tasks: Sequence[Task], devices
 
 def _in_processes(number: int, config: RunConfig, run: RunFolder) -> RunConfig:
     """Return the configuration for another number of processes, and let the run's key say so; nothing else may differ."""
+    if not config.gpu.shard:
+        raise RunError(
+            f"The run in '{run.path}' goes on in {config.gpu.processes} process(es), as it began: only checkpoints of shared "
+            "weights (gpu=fsdp) can be read by another number of them."
+        )
     changed = replace(config, gpu=replace(config.gpu, processes=number))
     state = run.read_state()
     if "key" in state:
