@@ -75,7 +75,13 @@ def test_what_two_sweeps_made_is_named_alike(tmp_path: Path) -> None:
         made.write_config({"tasks": [{"name": "ner"}], "seed": seed, "trainer": trainer, "backbone": {"name": "nano"}})
         return made
 
-    runs = [run("one/a", 1, 0.1), run("one/b", 2, 0.1), run("two/c", 3, 0.1, 50), run("two/d", 3, 0.2), run("e", 4, 0.2)]
+    runs = [
+        run("one/a", 1, 0.1),
+        run("one/b", 2, 0.1),
+        run("two/c", 3, 0.1, 50),
+        run("two/d", 3, 0.2),
+        run("e", 4, 0.2),
+    ]
     axes = {"one": [("a", {"seed": 1}), ("b", {"seed": 2})]}
     axes["two"] = [("c", {"trainer.learning_rate": 0.1}), ("d", {"trainer.learning_rate": 0.2})]
     for place, jobs in axes.items():

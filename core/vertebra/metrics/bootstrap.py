@@ -34,6 +34,8 @@ from vertebra.metrics.metric import Counts, Metric
 Floats = NDArray[np.float64]
 
 RESAMPLES = 1000
+TIE = 1e-15
+"""Variances of scores below this are of scores that are equal."""
 QUANTILES = 4000
 """How finely a p-value integrates over what may be the true variances."""
 LEFT_OUT = 200
@@ -83,8 +85,8 @@ class Estimate:
     def p_value(self) -> float:
         """Return how likely a number at least as far from 0 is, were the true one 0 (two-sided).
 
-        It is that of a sum of two of Student's t, one for the examples and one for the seeds. It has no smallest value, which
-        the correction for many pairs would multiply.
+        It is that of a sum of two of Student's t, one for the examples and one for the seeds. It is not bound by the number of
+        draws, which the correction for many pairs would multiply, but by how many ways E examples can fall out.
         """
         from scipy.stats import norm
 
@@ -95,9 +97,10 @@ class Estimate:
         variance_Q = np.full(QUANTILES, float(self.draws_B.var()) * self.examples / freedom) / mean_squares(freedom, 2)
         if self.freedom:
             variance_Q += self.seed_variance / mean_squares(self.freedom, 1)
-        if not variance_Q.any():
-            return float(not self.value)
-        return float(2 * norm.sf(abs(self.value) / np.sqrt(variance_Q)).mean())
+        if not self.value:
+            return 1.0
+        tail = float(2 * norm.sf(abs(self.value) / np.sqrt(variance_Q)).mean()) if variance_Q.any() else 0.0
+        return max(tail, 2.0 ** (1 - self.examples))
 
     @cached_property
     def _noisy(self) -> Floats:
@@ -197,14 +200,14 @@ class Sampled:
         freedom = sum(weights)
         shares = sum(1 / len(one.scores_S) for one in (self, other) if not one.fixed or len(one.scores_S) > 1)
         difference, draws_B = ours.value - theirs.value, ours.draws_B - theirs.draws_B
-        seed_variance = 0.0
+        variance = 0.0
         if freedom:
-            seed_variance = shares * float(np.average([self.score_variance, other.score_variance], weights=weights))
-            known = shares * float(np.average([self.example_variance, other.example_variance], weights=weights))
-            draws_B = narrowed(draws_B, difference, known)
-        return Estimate(
-            difference, draws_B, ours.left_out_G - theirs.left_out_G, self.examples, seed_variance, freedom
-        )
+            seen = float(np.average([self.score_variance, other.score_variance], weights=weights))
+            known = float(np.average([self.example_variance, other.example_variance], weights=weights))
+            if seen < TIE:  # two seeds may score alike by chance, and that is no certainty
+                seen = known
+            variance, draws_B = shares * seen, narrowed(draws_B, difference, shares * known)
+        return Estimate(difference, draws_B, ours.left_out_G - theirs.left_out_G, self.examples, variance, freedom)
 
     @property
     def seed_variance(self) -> float:
