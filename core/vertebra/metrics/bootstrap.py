@@ -11,11 +11,10 @@ little of how seeds vary. So what seeds add is Student's t with S − 1 degrees 
 over seeds, their variance less the part that finitely many examples explain: 94 to 97 % whether seeds vary much or not. Two
 seeds are too few for that: 91 to 97 %.
 
-A difference of two systems is tested more strictly. Of systems that are alike, nothing but their seeds makes a difference,
-examples included; a variance of seeds from which the examples' part is taken, and which cannot fall below zero, is then often too
-small, and found a difference between equal systems in up to 9 % of samples. So the seeds' scores count with all their variance,
-which is Student's test of them (exact, whatever seeds do), and examples with what they add beyond it: a sum as in the test of Behrens
-and Fisher, at most 5 %.
+A difference of two systems is tested more strictly. Between systems that are alike all is a matter of seeds, and a variance of
+seeds from which the examples' part is taken, but which cannot fall below zero, is often too small: of such systems up to 9 %
+were found different. So the seeds' scores count with all their variance, which is Student's test of them, and examples with
+what they add beyond that. The sum of the two, as in the test of Behrens and Fisher, finds at most 5 %.
 """
 
 from __future__ import annotations
@@ -190,8 +189,8 @@ class Sampled:
     def minus(self, other: Sampled) -> Estimate:
         """Return by how much the mean over seeds is above another system's, on the same examples.
 
-        The seeds of both count by their pooled variance, which is also taken for a system with one seed; where neither has several,
-        seeds count for nothing. One that is `fixed` is taken as it is: the difference is then to that one model.
+        The seeds of both count by their pooled variance, which is also taken for a system with one seed; where neither has
+        several, seeds count for nothing. One that is `fixed` is taken as it is: the difference is then to that one model.
         """
         if (self.examples, self.draws_SB.shape[1]) != (other.examples, other.draws_SB.shape[1]):
             raise ValueError("only systems with the same examples and as many resamples can be compared")
@@ -236,7 +235,7 @@ def narrowed(draws_B: Floats, value: float, known: float) -> Floats:
 
 
 def shuffled_levels(number: int, seed: int) -> Floats:
-    """Return so many levels between 0 and 1 at equal distances, in a random order: quantiles at them scatter less than draws."""
+    """Return so many levels between 0 and 1, evenly and in a random order: quantiles at them scatter less than draws."""
     levels: Floats = (np.random.default_rng(seed).permutation(number) + 0.5) / number
     return levels
 
