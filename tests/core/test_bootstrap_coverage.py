@@ -176,8 +176,8 @@ def test_the_quick_samples_are_the_real_ones() -> None:
 
 
 def false_positives_of_means(seeds: tuple[int, int], spread: float, apart: float, samples: int) -> int:
-    """How often means of equal systems differ; `spread` is the deviation of seeds, `apart` that of what tells the systems apart on
-    each example, both where that of each seed on each example is 1."""
+    """How often means of equal systems differ. By chance each seed has, on each example, a deviation of 1; `apart` is that of
+    each system on each example, and `spread` what the mean score of a seed has beside that of its examples."""
     generator = np.random.default_rng(12)
     examples, found = 100, 0
     weights_BE = generator.multinomial(examples, [1 / examples] * examples, 200) / examples
@@ -212,7 +212,7 @@ def test_equal_systems_in_many_samples(seeds: tuple[int, int], spread: float, ap
 def test_a_model_that_is_fixed_is_taken_as_it_is() -> None:
     generator = np.random.default_rng(13)
     weights_BE = generator.multinomial(100, [0.01] * 100, 200) / 100
-    ours = sampled_means(generator.standard_normal((3, 100)) + [[0.5], [0.9], [1.3]], weights_BE)
+    ours = sampled_means(generator.standard_normal((3, 100)) + np.array([[0.5], [0.9], [1.3]]), weights_BE)
     values_SE = generator.standard_normal((1, 100))
     one_seed, fixed = (sampled_means(values_SE, weights_BE, fixed=fixed) for fixed in (False, True))
     assert ours.minus(fixed).p_value() < ours.minus(one_seed).p_value()

@@ -67,7 +67,7 @@ def test_runs_that_differ_by_seed_alone_are_one_system(board: Path) -> None:
 
 
 def test_what_two_sweeps_made_is_named_alike(tmp_path: Path) -> None:
-    """The table of a sweep is of its last call, and two sweeps have axes of their own: equal settings are one system all the same."""
+    """The table of a sweep is of its last call, and each sweep has its own axes: equal settings are one system all the same."""
 
     def run(folder: str, seed: int, rate: float, log_every: int = 10) -> RunFolder:
         made = RunFolder.create(tmp_path / folder)

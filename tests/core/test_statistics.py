@@ -114,6 +114,23 @@ def test_a_difference_over_seeds_is_students_t_test_where_examples_agree() -> No
     assert one.minus(other).p_value() == pytest.approx(stats.ttest_ind(ours, theirs).pvalue, abs=0.01)
 
 
+def test_seeds_that_score_alike_by_chance_are_no_certainty() -> None:
+    """Two seeds of each system are right on as many of 60 rows, but on other rows."""
+    rights = [[50, 0], [50, 5], [48, 2], [48, 8]]
+    one, other, *_ = (
+        Sampled.of(Value(), [column(np.roll([1] * right + [0] * (60 - right), shift)) for right, shift in pair])
+        for pair in (rights[:2], rights[2:])
+    )
+    assert one.score_variance == other.score_variance == 0
+    assert 0.05 < one.minus(other).p_value() < 1
+    assert one.minus(one).p_value() == 1.0
+
+
+def test_few_examples_are_never_certain() -> None:
+    always, never = (Sampled.of(Value(), [column([right] * 5)] * 3) for right in (1.0, 0.0))
+    assert always.minus(never).p_value() == 2 / 2**5
+
+
 def test_a_single_example_and_unequal_systems() -> None:
     single = Sampled.of(Value(), [column([0.3]), column([0.5])])
     assert single.mean().interval() == (0.4, 0.4)
@@ -224,6 +241,11 @@ def test_friedmans_test_is_scipys() -> None:
 def test_the_critical_values_of_nemenyis_test_are_the_published_ones(systems: int, quantile: float) -> None:
     expected = quantile * math.sqrt(systems * (systems + 1) / (6 * 10))
     assert critical_difference(systems, 10) == pytest.approx(expected, rel=5e-4)
+
+
+def test_scores_that_differ_in_their_last_bit_are_equal() -> None:
+    assert 0.1 + 0.2 != 0.3
+    assert ranks(np.array([[0.1 + 0.2, 0.3, 0.2]]), [True]).tolist() == [[1.5, 1.5, 3.0]]
 
 
 def test_ranks_mind_direction_and_ties() -> None:

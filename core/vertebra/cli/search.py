@@ -123,9 +123,8 @@ def show(results: Sequence[JobResult], folder: Path, host: Host) -> None:
     show_table(results, folder, host)
     finished = [one for one in results if one.status == "finished"]
     if finished:
-        print(
-            f"Best on validation: {best(finished, host).job.title}\nIts run: {best(finished, host).folder}", flush=True
-        )
+        chosen = best(finished, host)
+        print(f"Best on validation: {chosen.job.title}\nIts run: {chosen.folder}", flush=True)
 
 
 def best(finished: Sequence[JobResult], host: Host) -> JobResult:

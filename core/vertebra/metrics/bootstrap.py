@@ -11,11 +11,10 @@ little of how seeds vary. So what seeds add is Student's t with S − 1 degrees 
 over seeds, their variance less the part that finitely many examples explain: 94 to 97 % whether seeds vary much or not. Two
 seeds are too few for that: 91 to 97 %.
 
-A difference of two systems is tested more strictly. Of systems that are alike, nothing but their seeds makes a difference,
-examples included; a variance of seeds from which the examples' part is taken, and which cannot fall below zero, is then often too
-small, and found a difference between equal systems in up to 9 % of samples. So the seeds' scores count with all their variance,
-which is Student's test of them (exact, whatever seeds do), and examples with what they add beyond it: a sum as in the test of Behrens
-and Fisher, at most 5 %.
+A difference of two systems is tested more strictly. Between systems that are alike all is a matter of seeds, and a variance of
+seeds from which the examples' part is taken, but which cannot fall below zero, is often too small: of such systems up to 9 %
+were found different. So the seeds' scores count with all their variance, which is Student's test of them, and examples with
+what they add beyond that. The sum of the two, as in the test of Behrens and Fisher, finds at most 5 %.
 """
 
 from __future__ import annotations
@@ -34,6 +33,8 @@ from vertebra.metrics.metric import Counts, Metric
 Floats = NDArray[np.float64]
 
 RESAMPLES = 1000
+TIE = 1e-15
+"""Variances of scores below this are of scores that are equal."""
 QUANTILES = 4000
 """How finely a p-value integrates over what may be the true variances."""
 LEFT_OUT = 200
@@ -83,8 +84,8 @@ class Estimate:
     def p_value(self) -> float:
         """Return how likely a number at least as far from 0 is, were the true one 0 (two-sided).
 
-        It is that of a sum of two of Student's t, one for the examples and one for the seeds. It has no smallest value, which
-        the correction for many pairs would multiply.
+        It is that of a sum of two of Student's t, one for the examples and one for the seeds. It is not bound by the number of
+        draws, which the correction for many pairs would multiply, but by how many ways E examples can fall out.
         """
         from scipy.stats import norm
 
@@ -95,9 +96,10 @@ class Estimate:
         variance_Q = np.full(QUANTILES, float(self.draws_B.var()) * self.examples / freedom) / mean_squares(freedom, 2)
         if self.freedom:
             variance_Q += self.seed_variance / mean_squares(self.freedom, 1)
-        if not variance_Q.any():
-            return float(not self.value)
-        return float(2 * norm.sf(abs(self.value) / np.sqrt(variance_Q)).mean())
+        if not self.value:
+            return 1.0
+        tail = float(2 * norm.sf(abs(self.value) / np.sqrt(variance_Q)).mean()) if variance_Q.any() else 0.0
+        return max(tail, 2.0 ** (1 - self.examples))
 
     @cached_property
     def _noisy(self) -> Floats:
@@ -187,8 +189,8 @@ class Sampled:
     def minus(self, other: Sampled) -> Estimate:
         """Return by how much the mean over seeds is above another system's, on the same examples.
 
-        The seeds of both count by their pooled variance, which is also taken for a system with one seed; where neither has several,
-        seeds count for nothing. One that is `fixed` is taken as it is: the difference is then to that one model.
+        The seeds of both count by their pooled variance, which is also taken for a system with one seed; where neither has
+        several, seeds count for nothing. One that is `fixed` is taken as it is: the difference is then to that one model.
         """
         if (self.examples, self.draws_SB.shape[1]) != (other.examples, other.draws_SB.shape[1]):
             raise ValueError("only systems with the same examples and as many resamples can be compared")
@@ -197,12 +199,14 @@ class Sampled:
         freedom = sum(weights)
         shares = sum(1 / len(one.scores_S) for one in (self, other) if not one.fixed or len(one.scores_S) > 1)
         difference, draws_B = ours.value - theirs.value, ours.draws_B - theirs.draws_B
-        seed_variance = 0.0
+        variance = 0.0
         if freedom:
-            seed_variance = shares * float(np.average([self.score_variance, other.score_variance], weights=weights))
-            known = shares * float(np.average([self.example_variance, other.example_variance], weights=weights))
-            draws_B = narrowed(draws_B, difference, known)
-        return Estimate(difference, draws_B, ours.left_out_G - theirs.left_out_G, self.examples, seed_variance, freedom)
+            seen = float(np.average([self.score_variance, other.score_variance], weights=weights))
+            known = float(np.average([self.example_variance, other.example_variance], weights=weights))
+            if seen < TIE:  # two seeds may score alike by chance, and that is no certainty
+                seen = known
+            variance, draws_B = shares * seen, narrowed(draws_B, difference, shares * known)
+        return Estimate(difference, draws_B, ours.left_out_G - theirs.left_out_G, self.examples, variance, freedom)
 
     @property
     def seed_variance(self) -> float:
@@ -231,7 +235,7 @@ def narrowed(draws_B: Floats, value: float, known: float) -> Floats:
 
 
 def shuffled_levels(number: int, seed: int) -> Floats:
-    """Return so many levels between 0 and 1 at equal distances, in a random order: quantiles at them scatter less than draws."""
+    """Return so many levels between 0 and 1, evenly and in a random order: quantiles at them scatter less than draws."""
     levels: Floats = (np.random.default_rng(seed).permutation(number) + 0.5) / number
     return levels
 

@@ -19,7 +19,8 @@ def ranks(scores_NS: Floats, higher_is_better: Sequence[bool]) -> Floats:
     from scipy.stats import rankdata
 
     signs_N = np.where(higher_is_better, -1.0, 1.0)
-    return np.array([rankdata(sign * row) for sign, row in zip(signs_N, scores_NS, strict=True)])
+    rounded_NS = np.round(scores_NS, 12)  # means of equal scores may differ in their last bit
+    return np.array([rankdata(sign * row) for sign, row in zip(signs_N, rounded_NS, strict=True)])
 
 
 def normalised(scores: Sequence[float], *, higher_is_better: bool) -> list[float]:

@@ -10,8 +10,8 @@ from vertebra.metrics.metric import Counts, Mean, Metric
 
 PERMUTATIONS = 4999
 RADEMACHER = 3.178
-"""The tail of a sum of numbers with random signs is at most so many times the normal one (Bentkus and Dzindzalieva, 2015, "A tight
-Gaussian bound for weighted sums of Rademacher random variables")."""
+"""How much heavier than a normal tail that of a sum of numbers with random signs is at most (Bentkus and Dzindzalieva, 2015,
+"A tight Gaussian bound for weighted sums of Rademacher random variables")."""
 
 
 def permutation_test(
@@ -22,9 +22,9 @@ def permutation_test(
     It suits any metric, those of a corpus included, for a score is computed of each draw (Noreen, 1989, "Computer-intensive
     methods for testing hypotheses"; Yeh, 2000, "More accurate tests for the statistical significance of result
     differences"). Its null hypothesis is that the two sets of predictions are exchangeable; it says nothing of other seeds.
-    Examples on which both count the same change no draw and are passed over quickly. Where no draw is as extreme as what was seen,
-    the p-value is that of a normal tail, for else a correction for many pairs would leave none below any level; it is never
-    below that of all draws there are. `ValueError` for unequal shapes.
+    Examples on which both count the same change no draw and are passed over quickly. Where no draw is as extreme as what was
+    seen, the p-value is that of a normal tail, for else a correction for many pairs would leave none below any level; it is
+    never below that of all draws there are. `ValueError` for unequal shapes.
     """
     from scipy.stats import norm
 
