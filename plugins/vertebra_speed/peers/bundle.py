@@ -102,6 +102,9 @@ def load_model(chore: Chore, workload: Workload, tokenizer: PreTrainedTokenizerB
         pad_token_id=tokenizer.pad_token_id,
         dtype=torch.float32,
     )
+    # Six trained models are six files; loaded from one, they would share the pages of what the LoRA leaves as it was.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
     head = head_of(model)
     with torch.no_grad():
         head.weight.copy_(chore.tensors["weight"])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vertebra_speed import bundle_work, workload
-from vertebra_speed.options import Data
+from vertebra_speed import bundle, bundle_work, comparison, workload
+from vertebra_speed.options import Data, Options, Shape
 from vertebra_speed.own.bundle import VertebraTasks
 from vertebra_speed.peers.bundle import Pipelines
+from vertebra_speed.table import print_report
 from vertebra_speed.worker import Worker
 
 
@@ -46,6 +49,41 @@ def test_one_task_answers_all_texts(folder: str) -> None:
     side = VertebraTasks(folder, threads=1, requests=5, tasks=1)
     assert {name for name, _ in side.stream} == set(side.tasks.runs)
     assert len(side.answers()["answers"]) == 16
+
+
+class Here:
+    """A worker that works in this process, which spares its start."""
+
+    def __init__(self, target: str, arguments: dict[str, Any], threads: int) -> None:
+        module, _, attribute = target.partition(":")
+        self.object = getattr(importlib.import_module(module), attribute)(**arguments)
+        self.made = self.object if isinstance(self.object, dict) else {}
+
+    def call(self, method: str, **arguments: Any) -> dict[str, Any]:
+        found: dict[str, Any] = getattr(self.object, method)(**arguments)
+        return found
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_the_report_says_speed_memory_and_differences(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(comparison, "Worker", Here)
+    monkeypatch.setattr(comparison, "run_once", lambda *given: Here(*given).made)
+    monkeypatch.setattr(comparison.Bench, "ceiling", lambda _: {"fp32": 1e11})
+    options = Options(shape=Shape(1, 32), data=Data("synthetic", mean_length=6), rows=12, requests=6, repeats=1)
+    report = bundle.run(options)
+    assert [one["name"] for one in report["sides"]] == ["pipelines, default", "pipelines, best", "Vertebra, fp32"]
+    assert [one["ours"] for one in report["ratios"]] == ["Vertebra, fp32"] * 2
+    assert all("MiB above the imports" in found for found in report["differences"].values())
+    assert "Vertebra, one task" in report["differences"]
+    print_report(report)
+    said = capsys.readouterr().out
+    assert "of what it holds with one task" in said and "pipelines, best: batches of " in said
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ class PassingKernels:
     Laying a weight out takes as long as multiplying it with about a hundred rows, so few rows are multiplied plainly.
     """
 
-    ENOUGH = 256
+    ENOUGH = 160
     """Rows."""
 
     def __init__(self, dtype: torch.dtype) -> None:
