@@ -141,7 +141,7 @@ class Trainer:
             group["lr"] = rate * factor
         examples = self._examples(step)
         features = [one for example in examples for one in example]
-        if not features:  # all of them are of tasks that have left
+        if not examples:  # all of them are of tasks that have left
             self.progress.step += 1
             return
         weights = weigh(examples, [member.weight for member in self.members])
