@@ -84,7 +84,7 @@ def test_shards_learn_what_one_process_learns_and_one_process_reads_them(tmp_pat
     ("task", "more"),
     [
         ("lm", []),  # its head's matrix is the embedding
-        ("sentiment", ["task.dropout=0", "trainer.optimizer=sgd", "trainer.clip=null"]),
+        ("sentiment", ["task.dropout=0", "trainer.optimizer=sgd", "trainer.clip=null", "trainer.l2sp=0.1"]),
         ("qa", ["task.dropout=0", "backbone.packing=padded"]),
         ("recommendation", ["task.dropout=0"]),  # what it draws depends on the process, not on who holds the weights
     ],
