@@ -53,7 +53,7 @@ def on_backbone_of(later: RunFolder, run: LoadedRun, host: Host) -> LoadedRun:
     if backbone.width != own.width or backbone.tokenizer.get_vocab() != own.tokenizer.get_vocab():
         raise RunError(
             f"The backbone of '{later.path}' is not a later state of that of '{run.folder.path}': width or vocabulary differ. "
-            f"Begin the later run with backbone=hf backbone.path={run.folder.model / 'backbone'}."
+            f"Begin the later run with backbone=hf backbone.path='{run.folder.model / 'backbone'}'."
         )
     model = TaskModel(backbone, {run.task.name: run.task.build_head_on(backbone)})
     load_heads(run.folder, model)
