@@ -23,7 +23,10 @@ from process_runs import LONG, SMALL, TWO, TWO_SHARDED, UNEVEN, lines, message, 
 from vertebra.cli.main import main
 from vertebra.config.document import to_document
 from vertebra.config.options import configure
-from vertebra.engine.sharded_checkpoints import Shards
+from vertebra.config.schema import GPUConfig
+from vertebra.engine import sharded_checkpoints
+from vertebra.engine.devices import set_up
+from vertebra.engine.sharded_checkpoints import ShardedCheckpoints, Shards
 from vertebra.engine.token_budget import PieceTooLargeError, TokenBudget
 from vertebra.errors import ConfigError, RunError
 from vertebra.runs.execute import resume
@@ -84,7 +87,7 @@ def test_shards_learn_what_one_process_learns_and_one_process_reads_them(tmp_pat
     ("task", "more"),
     [
         ("lm", []),  # its head's matrix is the embedding
-        ("sentiment", ["task.dropout=0", "trainer.optimizer=sgd", "trainer.clip=null"]),
+        ("sentiment", ["task.dropout=0", "trainer.optimizer=sgd", "trainer.clip=null", "trainer.l2sp=0.1"]),
         ("qa", ["task.dropout=0", "backbone.packing=padded"]),
         ("recommendation", ["task.dropout=0"]),  # what it draws depends on the process, not on who holds the weights
     ],
@@ -171,6 +174,40 @@ def test_rows_of_any_number_of_processes_are_one_tensor(data: st.DataObject) -> 
         assert float(shards.read("number")) == 7.0
         with pytest.raises(ValueError, match=re.escape(f"'one' is [{rows}, 3], and should be [{rows + 1}, 3]")):
             shards.read("one", like=torch.empty(rows + 1, 3))
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_which_is_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = ShardedCheckpoints(tmp_path, 2, set_up(GPUConfig(device="cpu", threads=1, shard=True)))
+
+    def trained_once() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, betas=(0.8, 0.9))
+        model(torch.randn(4, 3)).square().sum().backward()
+        optimizer.step()
+        return model, optimizer
+
+    model, optimizer = trained_once()
+    checkpoints.save(1, model, optimizer, {"step": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(sharded_checkpoints, "save_file", full_disk)
+        with pytest.raises(RunError, match=r"No space left on device. What was written before is intact"):
+            checkpoints.save(2, model, optimizer, {"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+    again, fresh = trained_once()
+    assert checkpoints.load_newest(again, fresh) == {"step": 1}
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)
+    assert str(fresh.state_dict()) == str(optimizer.state_dict())
+    other = torch.nn.Sequential(torch.nn.Linear(3, 2))
+    with pytest.raises(RunError, match="cannot be used by this run: it has not the same parameters"):
+        checkpoints.load_newest(other, torch.optim.AdamW(other.parameters()))
+
+
+def full_disk(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def test_a_run_has_at_least_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

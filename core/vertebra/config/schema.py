@@ -152,6 +152,8 @@ class TrainerConfig(Strict):
     """A registered schedule."""
     weight_decay: Annotated[float, Ge(0)] = 0.01
     """Decoupled weight decay; never on biases, norms and embeddings."""
+    l2sp: Annotated[float, Ge(0)] = 0.0
+    """How strongly the backbone's weights are pulled to where they began, so that it keeps what it has learnt (L2-SP)."""
     clip: Annotated[float, Gt(0)] | None = 1.0
     """The largest norm of the gradient."""
     evaluate_every: Positive | Literal["epoch"] = "epoch"

@@ -35,7 +35,7 @@ ABOUT = "optimizer.json"
 
 
 class ShardedCheckpoints(Checkpoints):
-    """The checkpoints of one run in several processes; every process must come to each method but the last two."""
+    """The checkpoints of one run in several processes; every process must come to each method, but to `hashes` and `clear`."""
 
     def __init__(self, folder: Path, keep: int, devices: Devices) -> None:
         super().__init__(folder, keep)

@@ -39,6 +39,7 @@ from vertebra.engine.plan import Plan, draws_of, piece_seed, share
 from vertebra.engine.progress import Progress
 from vertebra.engine.readout import Readout
 from vertebra.engine.seeds import seed_draws
+from vertebra.engine.starting_point import StartingPoint
 from vertebra.engine.task_weights import StepWeights, weigh
 from vertebra.engine.token_budget import memory_for
 from vertebra.engine.used_rows import train_used_rows
@@ -84,9 +85,14 @@ class Trainer:
         self.warmup_steps = round(config.warmup * self.total_steps)
         groups = parameter_groups(model, config, config.learning_rate)
         self.optimizer: torch.optim.Optimizer = host.get("optimizer", config.optimizer).load()(groups, config)
-        # Behaviours read and change gradients, and several processes add them up; both expect them whole. So do checkpoints
-        # of shared weights, which another number of processes may read.
-        whole = bool(behaviours.get_plugins()) or devices.accelerator.num_processes > 1 or devices.config.shard
+        self.start = StartingPoint(model.backbone, config.l2sp) if config.l2sp else None
+        # Behaviours read and change gradients, several processes add them up, a pull acts on all of them: they must be whole.
+        # So must checkpoints of shared weights, which another number of processes may read.
+        whole = (
+            bool(behaviours.get_plugins() or self.start)
+            or devices.accelerator.num_processes > 1
+            or devices.config.shard
+        )
         if not whole:
             shared = [one for member in members for one in member.task.shared]
             train_used_rows(model, self.optimizer, (*shared, *(one for windows in self.examples for one in windows)))
@@ -205,6 +211,8 @@ class Trainer:
             self._keep_pace(step, features, weights)
         elif accelerator.num_processes > 1:
             self._add_up_gradients()
+        if self.start is not None:
+            self.start.add_gradients()
         return accelerator.reduce(total, "sum") if accelerator.num_processes > 1 else total
 
     def _add_up_pieces(self, step: int, features: Sequence[Features], weights: StepWeights) -> Tensor:

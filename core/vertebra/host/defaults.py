@@ -117,6 +117,7 @@ def register_commands() -> list[CommandRef]:
         "bundle": "keep a trained task without its backbone: make, show and check a small folder",
         "export": "write a run's backbone to a folder that transformers loads",
         "compare": "compare two finished runs on the same rows: is the difference real, and where is it?",
+        "forgetting": "score a task on what a later run made of its backbone",
         "leaderboard": "compare finished runs over seeds and tasks, as one report",
         "benchmark": "train a suite of systems, tasks and seeds, and compare them",
         "export-results": "write runs and their results as JSON in a stable form",
