@@ -97,6 +97,7 @@ def test_torchrun_starts_the_processes_as_well(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_the_run_which_can_be_resumed(
     rank: int, long_run: tuple[Path, subprocess.Popen[str], dict[int, psutil.Process]]

@@ -31,7 +31,7 @@ def sharding_refusals(
     assert isinstance(optimizer, OptimizerRef)
     if not optimizer.sharded:
         yield (
-            f"gpu.shard=true does not go with trainer.optimizer={trainer.optimizer}, which needs whole matrices. Use adamw, "
+            f"gpu.shard=true does not go with trainer.optimizer={trainer.optimizer}, which needs whole tensors. Use adamw, "
             "or gpu=ddp."
         )
     if backbone.dtype == "bfloat16":

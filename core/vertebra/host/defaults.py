@@ -71,7 +71,7 @@ def register_optimizers() -> list[OptimizerRef]:
     return [
         OptimizerRef("adamw", f"{place}:adamw"),
         OptimizerRef("muon", f"{place}:muon", sharded=False),
-        OptimizerRef("sgd", f"{place}:sgd"),
+        OptimizerRef("sgd", f"{place}:sgd", sharded=False),  # torch's fused kernel takes whole tensors alone
     ]
 
 
