@@ -17,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import vertebra
 from process_runs import LONG, SMALL, TWO, TWO_SHARDED, UNEVEN, lines, message, read, until
@@ -55,9 +56,17 @@ def require_equal_runs(one: Path, other: Path, rel: float = 1e-4) -> None:
     expected, found = weights(one), weights(other)
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(learnt(name, found[name]), learnt(name, tensor), rtol=1e-4, atol=1e-4)
     for name in ("config.json", "tokenizer.json"):
         assert (other / "model" / "backbone" / name).read_bytes() == (one / "model" / "backbone" / name).read_bytes()
+
+
+def learnt(name: str, tensor: Tensor) -> Tensor:
+    """Return what of a tensor has a gradient: softmax minds no bias of all keys, and AdamW makes its rounding large."""
+    if not name.endswith("c_attn.bias"):
+        return tensor
+    query, _, value = tensor.chunk(3)
+    return torch.cat([query, value])
 
 
 def trained(folder: Path, *arguments: str) -> Path:
