@@ -147,6 +147,27 @@ def bits_per_byte() -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def nano() -> str:
+    """Return how the weights of nano were made, with the curves."""
+    about = json.loads((DOCS / "pretraining" / "nano.json").read_text(encoding="utf-8"))
+    settings, cost, machine = about["settings"], about["cost"], about["machine"]
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("torch", "transformers", "python"))
+    rows = {
+        "read": f"{about['tokens'] / 1e6:.1f} million tokens in {about['steps']:,} steps of {settings['batch_size']} windows "
+        f"of {settings['window']} tokens",
+        "settings": f"{settings['optimizer']}, rate {settings['learning_rate']:g}, schedule {settings['schedule']}, weight "
+        f"decay {settings['weight_decay']:g}, clip {settings['clip']:g}, seed {settings['seed']}",
+        "cost": f"{about['processes']} processes of {about['threads']} thread on {machine['cpu']} with {machine['cores']} "
+        f"cores, {cost['cpu_seconds'] * about['processes'] / 3600:.1f} hours of CPU in {cost['wall_seconds'] / 3600:.1f} hours "
+        "beside other work",
+        "versions": versions,
+    }
+    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items())])
+    return (
+        f"{table}\n\n![Training loss and bits per byte of held-out articles over the tokens read](../images/nano.png)"
+    )
+
+
 def promises() -> str:
     """Return the promises that the conformance kit tries."""
     return "\n".join(["| | |", "|---|---|", *(f"| `{one.name}` | {one.says} |" for one in PROMISES)])
@@ -154,6 +175,7 @@ def promises() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "bits_per_byte": bits_per_byte,
+    "nano": nano,
     "settings": settings,
     "task_settings": task_settings,
     "adapter_settings": adapter_settings,

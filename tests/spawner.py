@@ -46,7 +46,7 @@ def watch(owner, name):
 
 watch(TaskModel, "forward")                # pieces of steps, and batches of evaluations
 watch(Backbone, "forward")                 # in them, or before them where it is frozen
-watch(checkpoints, "_hash")                # half way through the writing of a checkpoint
+watch(checkpoints, "file_hash")            # half way through the writing of a checkpoint
 watch(checkpoints, "_flush")
 watch(checkpoints.Checkpoints, "forget")
 watch(trainer.Trainer, "_clipped_norm")

@@ -22,10 +22,10 @@ from vertebra.cli.main import main
 
 Captured = pytest.CaptureFixture[str]
 
-TINY = "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}"
+TINY = ("backbone.init=random", "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}")
 CPU = ("gpu=cpu", "gpu.threads=1", "trainer.max_steps=2", "trainer.trackers=[]")
 SHORT = ("data.limit=40", "trainer.max_steps=1", "trainer.trackers=[]")  # for a mistake in a test
-COLUMNS = ("data=ner/conll", TINY)
+COLUMNS = ("data=ner/conll", *TINY)
 INTERNALS = re.compile(
     r"Traceback|KeyError|IndexError|TypeError|ValueError|AttributeError|OSError|NoneType|object at 0x|<class|Errno|codec"
 )
@@ -181,7 +181,7 @@ def test_a_wrong_command(arguments: tuple[str, ...], says: list[str], capsys: Ca
 )
 def test_a_wrong_setting(arguments: tuple[str, ...], says: list[str], places: Places, capsys: Captured) -> None:
     given = [places.filled(argument) for argument in arguments]
-    small = [] if given[0].startswith(("backbone.config", "gpu")) else [TINY, "gpu=cpu"]
+    small = [] if given[0].startswith(("backbone.config", "gpu")) else [*TINY, "gpu=cpu"]
     refused(["train", "task=ner", *small, *SHORT, *given, f"hydra.run.dir={places.out}"], says, capsys)
     assert not places.out.exists()
 
@@ -267,7 +267,7 @@ def test_wrong_arguments(arguments: tuple[str, ...], says: list[str], places: Pl
     (("unseen", "data.format=parquet"), "train.conll' as Parquet"),
     (("unseen", "data.encoding=utf-16"), "train.conll:1: not utf-16 text"),
     (("long.conll", "backbone.context=16", "data.too_long=error"), "Row 'train-41' has 60 tokens; the context is 16"),
-    (("unseen", "backbone.context=50000"), "backbone.context=50000 is over the 1024 tokens that 'nano' can read"),
+    (("unseen", "backbone.context=50000"), "backbone.context=50000 is over the 512 tokens that 'nano' can read"),
 )
 def test_wrong_columns_files(arguments: tuple[str, ...], says: list[str], places: Places, capsys: Captured) -> None:
     train_on_data(arguments, says, places, capsys)
@@ -306,7 +306,7 @@ def train_on_data(arguments: tuple[str, ...], says: list[str], places: Places, c
 
 
 def test_the_sample_has_options_of_its_own(places: Places, capsys: Captured) -> None:
-    given = ["train", "task=ner", "data.options.trian=3", TINY, *CPU, f"hydra.run.dir={places.out}"]
+    given = ["train", "task=ner", "data.options.trian=3", *TINY, *CPU, f"hydra.run.dir={places.out}"]
     check_failed(places.out, refused(given, ["data.options.trian", "Did you mean 'train'?"], capsys))
 
 
@@ -374,7 +374,7 @@ def test_a_gpu_that_is_not_there(places: Places, capsys: Captured) -> None:
 
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    given = ["train", "task=ner", "gpu=single", TINY, f"hydra.run.dir={places.out}"]
+    given = ["train", "task=ner", "gpu=single", *TINY, f"hydra.run.dir={places.out}"]
     check_failed(places.out, refused(given, ["torch finds no CUDA device", "gpu=cpu"], capsys))
 
 
@@ -392,7 +392,7 @@ def test_a_place_that_cannot_be_used(
     arguments: tuple[str, ...], says: list[str], places: Places, capsys: Captured
 ) -> None:
     [place] = arguments
-    given = ["train", "task=ner", TINY, *CPU, "data.limit=40", places.filled(f"hydra.run.dir={place}")]
+    given = ["train", "task=ner", *TINY, *CPU, "data.limit=40", places.filled(f"hydra.run.dir={place}")]
     before = snapshot(places.files)
     refused(given, says, capsys)
     assert snapshot(places.files) == before
@@ -427,7 +427,7 @@ def runs(files: Path) -> None:
     """A good run, and copies that are wrong in one way each."""
     folder = files / "runs"
     good = folder / "good"
-    assert main(["train", "task=ner", TINY, *CPU, "data.limit=40", f"hydra.run.dir={good}"]) == 0
+    assert main(["train", "task=ner", *TINY, *CPU, "data.limit=40", f"hydra.run.dir={good}"]) == 0
 
     def copy(name: str) -> Path:
         return Path(shutil.copytree(good, folder / name))
@@ -670,7 +670,7 @@ def process(*arguments: str, limit: int | None = None, **environment: str) -> su
 
 def test_a_disk_that_is_full(places: Places) -> None:
     folder = f"hydra.run.dir={places.out}"
-    done = process("train", "task=ner", TINY, *CPU, "data.limit=40", "data.cache=false", folder, limit=500_000)
+    done = process("train", "task=ner", *TINY, *CPU, "data.limit=40", "data.cache=false", folder, limit=500_000)
     assert done.returncode == 2, done.stderr
     message = done.stderr[done.stderr.rindex("vertebra: ") :]
     check_message(message, ["Cannot write", str(places.out), "File too large"])

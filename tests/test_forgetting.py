@@ -28,7 +28,13 @@ SMALL = [
     "trainer.baselines=false",
 ]
 STEPS = ["trainer.max_steps=20", "trainer.learning_rate=5e-3", "trainer.evaluate_every=20"]
-FIRST = ["task=ner", "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}", *SMALL, "trainer.max_steps=8"]
+FIRST = [
+    "task=ner",
+    "backbone.init=random",
+    "backbone.config={n_layer: 1, n_embd: 32, n_head: 2}",
+    *SMALL,
+    "trainer.max_steps=8",
+]
 
 
 def trained(folder: Path, *arguments: str) -> Path:

@@ -60,10 +60,10 @@ def test_the_embedded_backbone(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_another_backbone_and_why_it_is_slower(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    paths = paths_of(diagnosis(capsys, "--backbone", str(model_folder(tmp_path / "gptj", "gptj"))))
+    paths = paths_of(diagnosis(capsys, "--backbone", str(model_folder(tmp_path / "bloom", "bloom"))))
     assert paths["packing"] == (
         False,
-        "padded batches, because packing was not verified for 'gptj' (its attention cannot be replaced)",
+        "padded batches, because packing was not verified for 'bloom' (its attention cannot be replaced)",
     )
     assert not paths["fused layers"][0] and not paths["varlen attention"][0]
 

@@ -123,7 +123,7 @@ def named(cell: Cell) -> str:
 def sample() -> list[Cell]:
     """Every way to be refused, and for each family of tasks one cell that runs, on different models."""
     first = {one.rule: cell for cell in reversed(CELLS) for one in cell.refusals}
-    chosen = [("ner", "mistral"), ("classification", "gptj"), ("summarization", "qwen3"), ("mntp", "llama")]
+    chosen = [("ner", "mistral"), ("classification", "gpt_neo"), ("summarization", "qwen3"), ("mntp", "llama")]
     running = [
         next(
             cell
@@ -149,10 +149,10 @@ def test_all_cells_are_true(cell: Cell, folders: dict[str, str], tmp_path: Path)
 
 
 def test_attention_that_follows_the_task_is_refused_where_the_model_cannot(folders: dict[str, str]) -> None:
-    backbone = {"option": "hf", "path": folders["gptj"]}
+    backbone = {"option": "hf", "path": folders["gpt_neo"]}
     assert configure(HOST, task="ner", backbone=backbone).backbone.attention == "auto"  # trained weights: causal
     with pytest.raises(
-        ConfigError, match=r"task=ner, which reads both ways, does not go with models of the family 'gptj'"
+        ConfigError, match=r"task=ner, which reads both ways, does not go with models of the family 'gpt_neo'"
     ):
         configure(HOST, task="ner", backbone={**backbone, "init": "random"})
 
@@ -175,7 +175,7 @@ def test_the_matrix_on_the_screen(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     row = next(line for line in said.splitlines() if " causal " in line and " packed " in line)
     runs, _, refused = row.partition(" packed ")[2].partition("gemma2")
     assert runs.split() == [name for name, family in MODEL_FAMILIES.items() if family.packed]
-    assert refused.split() == ["gptj", "gpt_neo", "bloom", "(1)"]
+    assert refused.split() == ["gpt_neo", "bloom", "(1)"]
 
 
 def test_the_matrix_as_json(capsys: pytest.CaptureFixture[str]) -> None:

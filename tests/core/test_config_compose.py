@@ -160,7 +160,7 @@ def test_every_mistake_of_the_line_is_listed_at_once(tmp_path: Path, monkeypatch
         ),
         (
             ["task=ner", "experiment=nope"],
-            "experiment=nope: There is no option 'nope'. Known: bidirectional, pretrain.",
+            "experiment=nope: There is no option 'nope'. Known: bidirectional, nano, pretrain.",
         ),
         (["task=ner", "adapter=lorra"], "adapter=lorra: There is no option 'lorra'. Did you mean 'lora'?"),
         (["task=ner", "~trainer.nope"], "trainer.nope: there is no such setting."),

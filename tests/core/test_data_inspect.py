@@ -67,7 +67,7 @@ def test_sizes_labels_and_duplicates(tmp_path: Path) -> None:
     assert line_with(text, "z ") == ["z", "-", "1", "50.0%", "not", "in", "train"]
     assert "Repeated inputs within a split: train 1." in text
     assert "The same input in two splits: train and valid 1." in text
-    assert "No row is over the context of 'nano', 1,024 tokens." in text
+    assert "No row is over the context of 'nano', 512 tokens." in text
 
 
 @pytest.mark.parametrize(

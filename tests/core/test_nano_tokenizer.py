@@ -36,15 +36,17 @@ def test_nano_is_loaded_by_transformers_alone(folder: Path, tokenizer: PreTraine
     config = AutoConfig.from_pretrained(folder)
     assert tokenizer.is_fast
     assert len(tokenizer) == config.vocab_size == 16384
-    assert tokenizer.model_max_length == config.n_positions == 1024
+    assert tokenizer.model_max_length == config.n_positions == 512
     assert tokenizer.eos_token_id == tokenizer.bos_token_id == tokenizer.pad_token_id == config.eos_token_id == 0
-    assert AutoModel.from_config(config).num_parameters() == 9_195_520
+    assert AutoModel.from_config(config).num_parameters() == 9_064_448
 
 
 def test_a_change_of_nano_needs_a_new_version(folder: Path) -> None:
     version = json.loads((folder / "version.json").read_text(encoding="utf-8"))
     digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in ("config.json", "tokenizer.json")))
-    assert version == {"name": "nano", "version": "0.1", "weights": None, "fingerprint": digest.hexdigest()}
+    weights = hashlib.sha256((folder / "model.safetensors").read_bytes())
+    expected = {"version": "0.2", "weights": weights.hexdigest(), "fingerprint": digest.hexdigest()}
+    assert version == {"name": "nano", **expected}
 
 
 @given(text=st.text())

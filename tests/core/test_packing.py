@@ -160,7 +160,7 @@ def test_masks_keep_the_share_that_they_should(dropout: float) -> None:
     assert mask[kept].numel() == 0 or float(mask[kept][0]) == pytest.approx(1 / (1 - dropout), rel=0.02)
 
 
-@pytest.mark.parametrize(("family", "reason"), [("gemma2", "softcap"), ("gptj", "replaced"), ("bloom", "replaced")])
+@pytest.mark.parametrize(("family", "reason"), [("gemma2", "softcap"), ("bloom", "replaced")])
 def test_a_family_that_does_not_pack_runs_padded_and_says_so(family: str, reason: str) -> None:
     model = tiny.model(family)
     packing, (note,) = choose_packing(model, BackboneConfig(), "causal")
@@ -189,7 +189,7 @@ def test_layers_of_an_unknown_kind_are_not_packed() -> None:
     assert packing == "padded" and "'chunked_attention'" in note
 
 
-@pytest.mark.parametrize("family", ["gptj", "gpt_neo", "bloom"])
+@pytest.mark.parametrize("family", ["gpt_neo", "bloom"])
 def test_a_family_that_cannot_look_ahead_is_refused(family: str) -> None:
     with pytest.raises(BackboneError, match="cannot attend in both directions"):
         require_bidirectional(tiny.model(family), "padded", family)

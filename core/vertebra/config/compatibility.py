@@ -42,7 +42,6 @@ MODEL_FAMILIES = {
     "qwen3": ModelFamily(),
     "gpt_neox": ModelFamily(),
     "gemma2": ModelFamily(packed=False, writes=False),
-    "gptj": ModelFamily(bidirectional=False, packed=False),
     "gpt_neo": ModelFamily(bidirectional=False, packed=False),
     "bloom": ModelFamily(bidirectional=False, packed=False),
 }

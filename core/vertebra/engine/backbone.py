@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vertebra.engine.blocks.kernels import Kernels, PassingKernels, PlainKernels, PrepackedKernels
 from vertebra.engine.blocks.passes import find_pass
+from vertebra.engine.cache_name import cache_name
 from vertebra.engine.packing import PackedBatch, rounded
 from vertebra.engine.prepacked import can_prepack
 from vertebra.errors import BackboneError
@@ -216,7 +217,7 @@ def run_padded(
     kwargs: dict[str, Any] = {} if causal == {True} else {"is_causal": False}
     seen_NL = real_NL.long()
     if prefix is not None:
-        kwargs["past_key_values"] = prefix(len(ids_NL))
+        kwargs[cache_name(model)] = prefix(len(ids_NL))
         seen_NL = torch.cat([seen_NL.new_ones(len(ids_NL), prefix.tokens), seen_NL], dim=1)
     hidden_NLD: Tensor = model(input_ids=ids_NL, attention_mask=seen_NL, use_cache=False, **kwargs).last_hidden_state
     return hidden_NLD[real_NL]

@@ -20,10 +20,11 @@ def settle(
     elif backbone.init == "random":
         rate, epochs, warmup = 5e-4, 5.0, 0.1
     else:
-        # The larger the model, the smaller the rate that fine-tunes it without forgetting.
+        # The larger the model, the smaller the rate that fine-tunes it without forgetting; a very small one has little to
+        # forget and much to learn.
         millions = backbone.parameters / 1e6
-        rate = 1e-4 if millions < 50 else 5e-5 if millions < 400 else 2e-5
-        epochs, warmup = 3.0, 0.06
+        rate = 5e-4 if millions < 20 else 1e-4 if millions < 50 else 5e-5 if millions < 400 else 2e-5
+        epochs, warmup = 5.0 if millions < 20 else 3.0, 0.06
     return replace(
         config,
         learning_rate=rate * factor if config.learning_rate == "auto" else config.learning_rate,

@@ -78,7 +78,7 @@ def entries_of(runs: Sequence[RunFolder]) -> list[Entry]:
 
 def settings_of(run: RunFolder) -> dict[str, Any]:
     """Return a run's settings; one of several tasks on one backbone is another system than its task alone."""
-    together = run.read_state().get("together")
+    together = read_json(run, "run.json").get("together")
     beside = {"together": "+".join(map(str, together))} if isinstance(together, list) else {}
     return {**flattened(run.read_config()), **beside}
 

@@ -249,7 +249,9 @@ def put_together(
 
 def restore_task(config: RunConfig, folder: RunFolder, host: Host) -> Task:
     """Make the task of a run with what it learnt; `RunError` where the folder does not hold that."""
-    if len(config.tasks) != 1:
+    if not config.tasks:
+        raise RunError(f"The run in '{folder.path}' names no task: its config.yaml is damaged.")
+    if len(config.tasks) > 1:
         raise RunError(
             f"The run in '{folder.path}' names {len(config.tasks)} tasks: give the folder of one, such as "
             f"'{folder.of_task(config.tasks[0].name).path}'."

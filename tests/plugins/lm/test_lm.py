@@ -152,7 +152,7 @@ def test_a_mask_of_several_tokens_is_refused() -> None:
 def test_a_window_over_the_context_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     assert main(["train", "task=lm", *TINY, *SAMPLE, "task.window=5000", f"hydra.run.dir='{folder}'"]) == 2
-    assert "task.window=5000 is more than the backbone's context of 1024 tokens" in capsys.readouterr().err
+    assert "task.window=5000 is more than the backbone's context of 512 tokens" in capsys.readouterr().err
 
 
 def test_your_own_files_without_validation_give_their_last_windows(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_what_is_learnt_does_not_depend_on_the_token_budget(task: str, tmp_path:
     )
     settings = [
         *SHORT,
-        no_dropout,
+        *no_dropout,
         "task.dropout=0",
         "gpu.precision=fp32",
         "trainer.max_steps=3",

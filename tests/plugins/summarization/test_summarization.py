@@ -30,10 +30,11 @@ DATA = Path(__file__).resolve().parents[4] / "shared/data/summarization"
 
 # --- scores
 
+# Of signs alone rouge-score finds no words, and gives 0 to identical texts; there the scores differ on purpose.
 ENGLISH = st.lists(
     st.sampled_from(["the", "meetings", "meeting", "was", "cancelled", "on", "12", "Friday", ",", "report's", "due"]),
     min_size=1,
-)
+).filter(lambda words: set(words) != {","})
 
 
 @given(st.lists(st.tuples(ENGLISH, st.lists(ENGLISH, min_size=1, max_size=3)), min_size=1, max_size=5))

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from vertebra.engine.blocks.kernels import PrepackedKernels
 from vertebra.engine.blocks.passes import find_pass
+from vertebra.engine.cache_name import cache_name
 from vertebra.engine.generation.cache import PAGE, KeyValues, Pages, Slot
 from vertebra.engine.generation.stream import CachedStream
 from vertebra.engine.prepacked import can_prepack
@@ -72,6 +73,7 @@ class SerialDecoder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
+        self._name = cache_name(model)
         self._caches: dict[Slot, Any] = {}
 
     def logits(self, slots: Sequence[Slot]) -> Tensor:
@@ -87,10 +89,9 @@ class SerialDecoder:
         cache = self._caches.get(slot)
         # A model without such a cache reads the whole text again.
         ids = slot.tokens if cache is None else slot.tokens[slot.cached :]
-        out = self._model(
-            input_ids=torch.tensor([ids], device=self._model.device), past_key_values=cache, use_cache=True
-        )
-        self._caches[slot] = getattr(out, "past_key_values", None)
+        ids_1T = torch.tensor([ids], device=self._model.device)
+        out = self._model(input_ids=ids_1T, use_cache=True, **{self._name: cache})
+        self._caches[slot] = getattr(out, self._name, None)
         slot.cached = len(slot.tokens)
         logits_1V: Tensor = out.logits[:, -1]
         return logits_1V

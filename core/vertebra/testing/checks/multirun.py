@@ -46,7 +46,7 @@ def overrides(case: Case) -> list[str]:
     lines += settings(
         "data", {"limit": choice["data"]["limit"], **{k: v for k, v in case.data.items() if k != "option"}}
     )
-    lines += settings("backbone", {name: given["backbone"][name] for name in ("config", "attention")})
+    lines += settings("backbone", {name: given["backbone"][name] for name in ("init", "config", "attention")})
     lines += settings("gpu", {"threads": 1, "precision": "fp32"})
     lines += settings("trainer", given["trainer"])
     return lines
