@@ -57,12 +57,19 @@ SMALL = ("trainer.max_steps=300",)
 """What a small budget changes: minutes a task on two cores, with the same validation and test rows."""
 
 
+RANDOM = ("backbone.init=random",)
+"""The same backbone without what it learnt before."""
+
+
 def both(title: str, option: str, path: str, *settings: str, small: tuple[str, ...] = SMALL) -> dict[str, Experiment]:
-    """Return an experiment in its full and in its small budget."""
+    """Return an experiment in its full and in its small budget, each also from random weights."""
     name = option.replace("/", "-").replace("_", "-")
+    plain = f"{title}, random weights"
     return {
         name: Experiment(title, option, path, settings),
+        f"{name}-random": Experiment(plain, option, path, (*RANDOM, *settings)),
         f"{name}-small": Experiment(title, option, path, (*settings, *small), "small"),
+        f"{name}-random-small": Experiment(plain, option, path, (*RANDOM, *settings, *small), "small"),
     }
 
 
