@@ -85,7 +85,10 @@ def test_a_small_model_learns_the_sample(
     site = PluginSite(tmp_path / "site", monkeypatch)
     site.install(TASKS[name], modules[f"{package.name}/__init__.py"], plugins={name: package.name}, modules=modules)
     try:
-        config = vertebra.configure(task=name, gpu={"option": "cpu", "threads": 1}, trainer={"baselines": False})
+        backbone = {"init": "random"}  # which the task may read as it prefers, in both directions
+        config = vertebra.configure(
+            task=name, backbone=backbone, gpu={"option": "cpu", "threads": 1}, trainer={"baselines": False}
+        )
         end = vertebra.train(config, tmp_path / "run")
     finally:
         site.forget()
