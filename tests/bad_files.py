@@ -84,6 +84,8 @@ def write_models(folder: Path) -> None:
         (copy / "tokenizer.json").write_text("{")
     for copy in _copies(good, "pickled"):
         (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    for copy in _copies(good, "no_weights"):
+        (copy / "model.safetensors").unlink()
     for copy in _copies(good, "no_config"):
         (copy / "config.json").unlink()
     for copy in _copies(good, "broken_config"):

@@ -330,6 +330,7 @@ def test_the_sample_has_options_of_its_own(places: Places, capsys: Captured) -> 
     ("fewer_heads", "fewer_heads", "divisible by num_heads"),
     ("encoder", "encoder' do not fit its configuration"),
     (("encoder", "backbone.init=random", "backbone.attention=causal"), "(family 'bert') is no causal decoder"),
+    (("no_weights", "backbone.init=pretrained"), "Backbone 'hf' has no trained weights", "backbone.init=random"),
     ("cut_weights", "cut_weights': the file is damaged or cut off"),
     ("empty_weights", "empty_weights': the file is damaged or cut off"),
     (("../data/texts.txt",), "texts.txt is a file; give the model's folder"),
@@ -351,22 +352,14 @@ def test_wrong_model_folders(arguments: tuple[str, ...], says: list[str], places
 @wrong(
     ("backbone=gpt2", "'openai-community/gpt2' from the Hub", "backbone=hf backbone.path=FOLDER", "backbone=nano"),
     (("backbone=hf", "backbone.path=nobody/nothing"), "'nobody/nothing' from the Hub", "backbone.path=FOLDER"),
-    ("backbone.init=pretrained", "Backbone 'nano' has no trained weights", "backbone.init=random"),
+    ("backbone.config.n_embd=64", "do not fit its configuration", "Changes of shape need backbone.init=random"),
     ("backbone.config.resid_pdrop=7", "between 0 and 1"),
 )
 def test_backbones_that_cannot_be_had(
     arguments: tuple[str, ...], says: list[str], places: Places, capsys: Captured
 ) -> None:
-    if "backbone.init=pretrained" in arguments and has_weights():
-        pytest.skip("the embedded backbone has weights")
     given = ["train", "task=ner", *arguments, *CPU, "data.limit=40", f"hydra.run.dir={places.out}"]
     check_failed(places.out, refused(given, says, capsys))
-
-
-def has_weights() -> bool:
-    from importlib import resources
-
-    return (resources.files("vertebra") / "nano" / "model.safetensors").is_file()
 
 
 def test_a_gpu_that_is_not_there(places: Places, capsys: Captured) -> None:
