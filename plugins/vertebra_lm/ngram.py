@@ -121,11 +121,13 @@ def _order(keys_U: Numbers, counts_U: Shares, contexts: int, vocabulary: int) ->
 def _discounts(counts_U: Shares) -> Shares:
     """Return what is taken from counts of 0, 1, 2, and 3 or more (Chen and Goodman 1999, equation 17)."""
     ones, twos, threes, fours = (float((counts_U == count).sum()) for count in (1, 2, 3, 4))
-    if not (ones and twos and threes):  # too small a text to estimate them
-        return np.array([0.0, 0.5, 0.5, 0.5])
-    share = ones / (ones + 2 * twos)
-    three = [1 - 2 * share * twos / ones, 2 - 3 * share * threes / twos, 3 - 4 * share * fours / threes]
-    return np.array([0.0, *(max(0.0, one) for one in three)])
+    if ones and twos and threes:
+        share = ones / (ones + 2 * twos)
+        estimates = [1 - 2 * share * twos / ones, 2 - 3 * share * threes / twos, 3 - 4 * share * fours / threes]
+        if all(estimate > 0 for estimate in estimates):
+            return np.array([0.0, *estimates])
+    # Too small or too repetitive a text to estimate them. A discount of 0 would leave nothing for tokens not seen before.
+    return np.array([0.0, 0.5, 0.5, 0.5])
 
 
 def score(orders: Sequence[Order], tokens_W: Numbers, vocabulary: int) -> tuple[Shares, Numbers]:
