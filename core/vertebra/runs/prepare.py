@@ -81,12 +81,13 @@ def prepare_tasks(
     tasks = [load_task(choice, host) for choice in config.tasks]
     for choice, task in zip(config.tasks, tasks, strict=True):
         refuse_what_cannot_write(task, choice, config)
-    metrics = [load_metrics(task, host, config.trainer.more_metrics) for task in tasks]
     # Rows come before the backbone: what is wrong with them is found in less time.
     found = [
         (task, None) if isinstance(task, CorpusTask) else find_rows(choice, task, host, shared)
         for choice, task in zip(config.tasks, tasks, strict=True)
     ]
+    # Only now: a metric that looks into its task must look into the one that knows the rows.
+    metrics = [load_metrics(task, host, config.trainer.more_metrics) for task, _ in found]
     backbone = find_backbone(config, tasks, host, shared)
     parts = []
     for choice, measured, (task, splits) in zip(config.tasks, metrics, found, strict=True):

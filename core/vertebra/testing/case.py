@@ -19,7 +19,7 @@ from vertebra.config.options import configure
 from vertebra.config.schema import RunConfig
 from vertebra.data.load import load_splits
 from vertebra.engine.devices import Devices, set_up
-from vertebra.engine.evaluate import Evaluation, evaluate
+from vertebra.engine.evaluate import Evaluation, evaluate, predict_parts, share
 from vertebra.engine.model import TaskModel
 from vertebra.errors import PluginError, VertebraError
 from vertebra.host.hooks import describe
@@ -262,6 +262,13 @@ class Case:
         """Predict rows and score the predictions."""
         metrics = self.prepared[0].metrics
         return evaluate(model, task, "sample", rows, features, metrics, self.devices)
+
+    def training_loss(self, task: Task, model: TaskModel) -> float:
+        """Return the mean loss of the training rows, which need no reference for it."""
+        share(model, task, self.devices)
+        features = self.prepared[0].encoded["train"].features
+        parts = list(predict_parts(model, task, features, self.devices, only=()))
+        return sum(one.loss * one.n_targets for one in parts) / max(1, sum(one.n_targets for one in parts))
 
     @shared
     def gold(self) -> list[Any]:

@@ -414,3 +414,14 @@ def test_data_without_the_table_of_items_are_refused(tmp_path: Path, capsys: pyt
 def test_settings_that_cannot_work_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"task\.width=10 must be a multiple of task\.heads=4"):
         Recommendation(RecommendationConfig(width=10, heads=4))
+
+
+def test_runs_of_one_process_each_know_the_items_that_they_share(tmp_path: Path) -> None:
+    few = [*SMALL, "trainer.max_steps=2", "data.limit=10", f"hydra.sweep.dir='{tmp_path}'"]
+    assert main(["train", "--multirun", *few, "seed=1,2"]) == 0
+    jobs = json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))["jobs"]
+    coverage = [
+        json.loads((tmp_path / job["folder"] / "metrics.json").read_text(encoding="utf-8"))["test"]["coverage_at_10"]
+        for job in jobs
+    ]
+    assert len(coverage) == 2 and min(coverage) > 0

@@ -20,13 +20,20 @@ def check(case: Case) -> Iterator[Breach]:
     code = sweep([*overrides(case), "seed=2,1", f"hydra.sweep.dir='{folder}'"], case.host)
     states = [state(folder / name) for name in folders_of(folder)]
     for number, one in enumerate(states):
-        if code or one.get("status") != "finished":
+        if one.get("status") != "finished":
             yield Breach(
                 f"task '{case.name}'",
                 f"run {number} of a sweep over two seeds is '{one.get('status', 'not started')}': {one.get('reason')}",
                 "state that the first run left in the module or on the class",
             )
             return
+    if code:
+        yield Breach(
+            f"task '{case.name}'",
+            f"a sweep over two seeds ends with exit code {code}, though its runs have finished",
+            "something raises after the last run: `decode`, a metric or a report section that cannot read what the runs left",
+        )
+        return
     if states[1]["weights"] != state(alone)["weights"]:
         yield Breach(
             f"{case.place('fit')}, {case.place('encode')}",
