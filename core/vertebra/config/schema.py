@@ -133,7 +133,7 @@ class TrainerConfig(Strict):
     """How the model learns. `auto` takes what the backbone recommends, by its size and by random or pretrained weights."""
 
     epochs: Annotated[float, Gt(0)] | Auto = "auto"
-    """How often the training split is seen."""
+    """How often the training split is seen; auto: 3 to 5 times, and few rows up to 20 times."""
     max_steps: Positive | None = None
     """Stop after this many steps, whatever `epochs` says."""
     batch_size: Positive = 32

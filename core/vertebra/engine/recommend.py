@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from vertebra.config.schema import TrainerConfig
@@ -9,11 +10,18 @@ from vertebra.engine.backbone import BackboneInfo
 from vertebra.host.manager import Host
 from vertebra.host.refs import AdapterRef
 
+ENOUGH_STEPS, MOST_EPOCHS = 200, 20.0
+"""Few rows are seen more often, until there are so many steps: what is called unstable about fine-tuning on little data is
+mostly too few steps (Mosbach, Andriushchenko and Klakow 2021, who take 20 epochs)."""
+
 
 def settle(
-    config: TrainerConfig, backbone: BackboneInfo, *, frozen: bool = False, factor: float = 1.0
+    config: TrainerConfig, backbone: BackboneInfo, examples: int, *, frozen: bool = False, factor: float = 1.0
 ) -> TrainerConfig:
-    """Return the configuration with each `auto` replaced by a number; an adapter's rate is `factor` times the backbone's."""
+    """Return the configuration with each `auto` replaced by a number, for so many training examples.
+
+    An adapter's rate is `factor` times the backbone's.
+    """
     if frozen:
         # A head alone bears far larger steps than a backbone, and over cached hidden states an epoch costs little.
         rate, epochs, warmup = 1e-2 if backbone.init == "random" else 1e-3, 10.0, 0.1
@@ -24,7 +32,8 @@ def settle(
         # forget and much to learn.
         millions = backbone.parameters / 1e6
         rate = 5e-4 if millions < 20 else 1e-4 if millions < 50 else 5e-5 if millions < 400 else 2e-5
-        epochs, warmup = 5.0 if millions < 20 else 3.0, 0.06
+        enough = math.ceil(ENOUGH_STEPS * config.batch_size / max(1, examples))
+        epochs, warmup = max(5.0 if millions < 20 else 3.0, min(float(enough), MOST_EPOCHS)), 0.06
     return replace(
         config,
         learning_rate=rate * factor if config.learning_rate == "auto" else config.learning_rate,

@@ -150,11 +150,9 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
         measured = [measured_budget(model, part.task, part.encoded["train"].features, devices) for part in parts]
         devices = devices.with_budget(min(measured))
     factor = rate_factor(config.adapter.name, host)
-    settled = replace(
-        config,
-        trainer=settle(config.trainer, backbone.info, frozen=config.backbone.freeze, factor=factor),
-        gpu=devices.config,
-    )
+    rows = rows_by_split(parts)
+    trainer_config = settle(config.trainer, backbone.info, rows["train"], frozen=config.backbone.freeze, factor=factor)
+    settled = replace(config, trainer=trainer_config, gpu=devices.config)
     fingerprints = [part.splits.fingerprint for part in parts]
     key = run_key(settled, fingerprints, backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
@@ -198,7 +196,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
                 tasks=tuple(places),
                 backbone=backbone.info.name,
                 parameters=counts.backbone,
-                examples=rows_by_split(parts),
+                examples=rows,
                 total_steps=trainer.total_steps,
                 first_step=trainer.progress.step,
                 notes=notes,

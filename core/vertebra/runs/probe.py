@@ -38,8 +38,11 @@ def probe(config: RunConfig, settings: Sequence[HeadSettings], host: Host | None
     devices = set_up(config.gpu)
     frozen = replace(config, backbone=replace(config.backbone, freeze=True), adapter=AdapterConfig())
     prepared, model = prepare(frozen, devices, host)
-    settled = [replace(one, trainer=settle(one.trainer, model.backbone.info, frozen=True)) for one in settings]
-    heads = train_heads(prepared.task, prepared.by_example("train"), settled, devices, host)
+    examples = prepared.by_example("train")
+    settled = [
+        replace(one, trainer=settle(one.trainer, model.backbone.info, len(examples), frozen=True)) for one in settings
+    ]
+    heads = train_heads(prepared.task, examples, settled, devices, host)
 
     def score(one: TrainedHead) -> ScoredHead:
         with_head = TaskModel(model.backbone, {prepared.task.name: one.head})
