@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vertebra.waiting import give_way
+
 if TYPE_CHECKING:
     from vertebra.config.options import configure as configure
     from vertebra.config.schema import AdapterConfig as AdapterConfig
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
     from vertebra.tasks.token_classification import TokenClassification as TokenClassification
 
     __version__: str
+
+give_way()  # before anything here imports torch
 
 _NAMES = {
     "vertebra.config.options": ("configure",),
