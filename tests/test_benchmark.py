@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from vertebra.benchmark.matrix import jobs_of
-from vertebra.benchmark.suite import data_folder, load_suite
+from vertebra.benchmark.suite import Choice, Suite, SuiteTask, chosen, data_folder, load_suite, overrides
 from vertebra.cli.main import main
 from vertebra.config.options import find_options
 from vertebra.errors import ConfigError
@@ -147,3 +147,20 @@ def test_the_whole_sample_suite(tmp_path: Path) -> None:
     assert main(["benchmark", "suite=sample", *SMALL, "--output", str(tmp_path)]) == 0
     found = read(tmp_path)
     assert len(found["tasks"]) == 6 and found["ranks"]["tasks"] == 6 and len(found["systems"]) == 3
+
+
+def test_what_is_said_last_counts() -> None:
+    suite = Suite(
+        title="one",
+        tasks={"a": SuiteTask("ner/sample", settings=("trainer.max_steps=2",))},
+        systems={"b": ("backbone=nano",)},
+        settings=("trainer.max_steps=1",),
+    )
+    assert overrides(suite, "a", "b", 1, None)[2:] == [
+        "trainer.max_steps=1",
+        "trainer.max_steps=2",
+        "backbone=nano",
+        "seed=1",
+    ]
+    asked = chosen(suite, Choice(settings=("trainer.max_steps=3",)))
+    assert overrides(asked, "a", "b", 1, None)[3:5] == ["trainer.max_steps=2", "trainer.max_steps=3"]

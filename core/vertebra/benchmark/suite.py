@@ -86,10 +86,13 @@ def chosen(suite: Suite, choice: Choice) -> Suite:
                 raise ConfigError(f"{kind}s={name}: {unknown(f'{kind} of this suite', name, known)}")
     return replace(
         suite,
-        tasks={name: one for name, one in suite.tasks.items() if name in (choice.tasks or suite.tasks)},
+        tasks={
+            name: replace(one, settings=(*one.settings, *choice.settings))  # over what the suite says of a task
+            for name, one in suite.tasks.items()
+            if name in (choice.tasks or suite.tasks)
+        },
         systems={name: one for name, one in systems.items() if name in (choice.systems or systems)},
         seeds=tuple(choice.seeds) or suite.seeds,
-        settings=(*suite.settings, *choice.settings),
     )
 
 
