@@ -154,6 +154,12 @@ class TrainerConfig(Strict):
     """Decoupled weight decay; never on biases, norms and embeddings."""
     l2sp: Annotated[float, Ge(0)] = 0.0
     """How strongly the backbone's weights are pulled to where they began, so that it keeps what it has learnt (L2-SP)."""
+    ewc: Annotated[float, Ge(0)] = 0.0
+    """How strongly each weight is pulled there that matters to the task of `ewc_from` (elastic weight consolidation)."""
+    ewc_from: str | None = None
+    """The folder of the run that left the backbone which this run begins with."""
+    ewc_rows: Positive = 1000
+    """From at most this many of that run's training rows it is estimated how much each weight matters to it."""
     clip: Annotated[float, Gt(0)] | None = 1.0
     """The largest norm of the gradient."""
     evaluate_every: Positive | Literal["epoch"] = "epoch"

@@ -8,7 +8,7 @@ among processes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -63,10 +63,12 @@ class Trainer:
         *,
         seed: int,
         stop: Callable[[], bool] = lambda: False,
+        fisher: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Take the tasks of the run, in the order of `Features.member`, and a settled `config`.
 
-        `stop` is asked after each step; when it says so, the step is saved and `StoppedError` raised.
+        `stop` is asked after each step; when it says so, the step is saved and `StoppedError` raised. `fisher` has for each
+        parameter of the backbone how much its weights matter to an earlier task, which `trainer.ewc` keeps.
         """
         self.adapter: Adapter | None = getattr(model.backbone, "adapter", None)
         self.model, self.members, self.examples = model, list(members), numbered(members)
@@ -85,7 +87,8 @@ class Trainer:
         self.warmup_steps = round(config.warmup * self.total_steps)
         groups = parameter_groups(model, config, config.learning_rate)
         self.optimizer: torch.optim.Optimizer = host.get("optimizer", config.optimizer).load()(groups, config)
-        self.start = StartingPoint(model.backbone, config.l2sp) if config.l2sp else None
+        pulled = config.l2sp > 0 or fisher is not None
+        self.start = StartingPoint(model.backbone, config.l2sp, config.ewc, fisher) if pulled else None
         # Behaviours read and change gradients, several processes add them up, a pull acts on all of them: they must be whole.
         # So must checkpoints of shared weights, which another number of processes may read.
         whole = (

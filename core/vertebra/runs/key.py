@@ -32,6 +32,7 @@ def run_key(config: RunConfig, data_fingerprints: list[str], backbone_fingerprin
     """
     document = _deciding(config)
     document["backbone"].pop("path")
+    document["trainer"].pop("ewc_from")  # it left the backbone, whose fingerprint counts
     for task in document["tasks"]:
         task["data"].pop("path")  # the same data elsewhere is the same data
     return _hash([document, data_fingerprints, backbone_fingerprint, sorted(plugins.items())])
@@ -64,8 +65,9 @@ def anchored(config: RunConfig) -> RunConfig:
         return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
 
     backbone = replace(config.backbone, path=absolute(config.backbone.path))
+    trainer = replace(config.trainer, ewc_from=absolute(config.trainer.ewc_from))
     tasks = tuple(replace(one, data=replace(one.data, path=absolute(one.data.path))) for one in config.tasks)
-    return replace(config, backbone=backbone, tasks=tasks)
+    return replace(config, backbone=backbone, trainer=trainer, tasks=tasks)
 
 
 def active_plugins(host: Host) -> dict[str, str]:
