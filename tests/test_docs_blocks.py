@@ -82,10 +82,13 @@ def _put_there(arguments: list[str]) -> None:
     for path in (Path(word.partition("=")[2]) for word in arguments if re.match(r"(\w+\.)?data\.path=", word)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    for run in (RunFolder(Path(one.partition("=")[2])) for one in arguments if one.startswith("trainer.ewc_from=")):
+    for task, place in (
+        one.groups() for word in arguments if (one := re.match(r"(\w+)\.(?:ewc|head)_from=(.*)", word))
+    ):
+        run = RunFolder(Path(place))
         (run.model / "backbone").mkdir(parents=True)
-        run.update_state(status="finished")
-        run.write_config({"adapter": {"name": "none"}})
+        run.update_state(status="finished", tasks=[task])
+        run.write_config({"tasks": [{"name": task}], "adapter": {"name": "none"}})
 
 
 def _compose(command: str, arguments: list[str], host: Host) -> None:

@@ -202,6 +202,10 @@ class TaskChoice(Strict):
     """Where its rows come from."""
     weight: Annotated[float, Gt(0)] = 1.0
     """What its examples weigh in the loss, beside those of the run's other tasks."""
+    share: Annotated[float, Gt(0), Lt(1)] | None = None
+    """The share of a run's examples that are its own, whatever `trainer.sampling` says; an epoch then goes over the others."""
+    head_from: str | None = None
+    """The folder of a run whose head for this task it begins with, and with what that run learnt from its rows, as labels."""
 
 
 @dataclass(frozen=True)

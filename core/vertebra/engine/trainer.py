@@ -35,7 +35,7 @@ from vertebra.engine.members import (
 from vertebra.engine.model import TaskModel
 from vertebra.engine.optimizers import parameter_groups
 from vertebra.engine.packing import PackedBatch, cut, pack_tasks
-from vertebra.engine.plan import Plan, draws_of, piece_seed, share
+from vertebra.engine.plan import Draw, Plan, draws_of, piece_seed, share
 from vertebra.engine.progress import Progress
 from vertebra.engine.readout import Readout
 from vertebra.engine.seeds import seed_draws
@@ -81,8 +81,12 @@ class Trainer:
         assert isinstance(config.learning_rate, float) and isinstance(config.epochs, float)
         assert isinstance(config.warmup, float)
         sizes = [len(member.examples) for member in members]
-        draws = draws_of(sizes, config.sampling, config.sampling_temperature)
-        self.plan = Plan(len(self.examples), config.batch_size, seed, draws if len(members) > 1 else ())
+        draws: tuple[Draw, ...] = ()
+        if len(members) > 1:
+            shares = [member.share for member in members]
+            draws = draws_of(sizes, config.sampling, config.sampling_temperature, shares)
+        n_examples = sum(draw.quota for draw in draws) or len(self.examples)
+        self.plan = Plan(n_examples, config.batch_size, seed, draws)
         self.total_steps = self.plan.total_steps(config.epochs, config.max_steps)
         self.warmup_steps = round(config.warmup * self.total_steps)
         groups = parameter_groups(model, config, config.learning_rate)

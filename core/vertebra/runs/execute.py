@@ -157,7 +157,8 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
         gpu=devices.config,
     )
     importance = find_importance(settled.trainer, run, backbone, devices, host)
-    fingerprints = [*(part.splits.fingerprint for part in parts), *([importance.source] if importance else [])]
+    taken = [part.head for part in parts if part.head] + ([importance.source] if importance else [])
+    fingerprints = [*(part.splits.fingerprint for part in parts), *taken]
     key = run_key(settled, fingerprints, backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
     run.write_config(to_document(settled))
@@ -371,6 +372,7 @@ def _member(part: Prepared, model: TaskModel, devices: Devices, config: RunConfi
         evaluate if "valid" in part.splits.rows else None,
         _higher_is_better(config, part.metrics),
         part.choice.weight,
+        part.choice.share,
     )
 
 
