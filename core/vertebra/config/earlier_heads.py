@@ -19,12 +19,12 @@ def wrong_head(choice: TaskChoice, host: Host) -> Iterator[str]:
     from vertebra.runs.bundle_folder import open_trained
 
     try:
-        (earlier,) = from_document(open_trained(choice.head_from, choice.name).read_config(), host).tasks
+        tasks = from_document(open_trained(choice.head_from, choice.name).read_config(), host).tasks
     except VertebraError as error:
         yield f"{choice.name}.head_from={choice.head_from}: {error}"
         return
     now: dict[str, Any] = plain(choice.config) or {}
-    then: dict[str, Any] = plain(earlier.config) or {}
+    then: dict[str, Any] = next((plain(one.config) or {} for one in tasks if one.name == choice.name), {})
     if different := [name for name, value in now.items() if then.get(name) != value]:
         settings = " ".join(f"{choice.name}.task.{name}={then.get(name)}" for name in different)
         yield f"{choice.name}.head_from={choice.head_from}: that head was trained with other settings. Set {settings}."

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException
 
 from vertebra.config.compatibility import combination_of, refusals_together
 from vertebra.config.compose import Composition, compose, compose_in
@@ -178,9 +178,12 @@ def _of_choice(given: Mapping[str, Mapping[str, str]], errors: list[str]) -> dic
 
 
 def _plain(text: str) -> Any:
-    """Return the value that a text stands for on the command line: a number, a text, null."""
-    value = OverridesParser.create().parse_override(f"value={text}").value()
-    return value.text if isinstance(value, QuotedString) else value
+    """Return the value that a text stands for on the command line: a number, null, or the text itself."""
+    try:
+        value = OverridesParser.create().parse_override(f"value={text}").value()
+    except HydraException:
+        return text
+    return value if value is None or isinstance(value, str | int | float) else text
 
 
 def _said_once(errors: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[str]:
