@@ -14,6 +14,7 @@ from tests.doc_reader import Reader
 from vertebra.cli.arguments import parse
 from vertebra.config.members import compose_run
 from vertebra.host.manager import Host, create_host
+from vertebra.runs.folder import RunFolder
 
 FAST = [name for name in NAMES if any(block.is_run and not block.slow for block in blocks_of(name))]
 SLOW = [name for name in NAMES if any(block.slow for block in blocks_of(name))]
@@ -81,6 +82,13 @@ def _put_there(arguments: list[str]) -> None:
     for path in (Path(word.partition("=")[2]) for word in arguments if re.match(r"(\w+\.)?data\.path=", word)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    for task, place in (
+        one.groups() for word in arguments if (one := re.match(r"(\w+)\.(?:ewc|head)_from=(.*)", word))
+    ):
+        run = RunFolder(Path(place))
+        (run.model / "backbone").mkdir(parents=True)
+        run.update_state(status="finished", tasks=[task])
+        run.write_config({"tasks": [{"name": task}], "adapter": {"name": "none"}})
 
 
 def _compose(command: str, arguments: list[str], host: Host) -> None:

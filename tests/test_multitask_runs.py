@@ -161,12 +161,16 @@ def test_a_run_that_was_broken_off_ends_as_it_would_have(run: Path, tmp_path: Pa
 
 
 def test_python_composes_what_the_command_line_does() -> None:
-    settings = {"ner": {"data": {"limit": 24}, "weight": 2.0}, "sentiment": {"task": {"label_smoothing": 0.1}}}
+    settings = {
+        "ner": {"data": {"limit": 24}, "weight": 2.0, "share": 0.25},
+        "sentiment": {"task": {"label_smoothing": 0.1}},
+    }
     made = vertebra.configure(tasks=settings, trainer={"sampling": "uniform"}, gpu="cpu", seed=4)
     line = [
         TASKS,
         "ner.data.limit=24",
         "ner.weight=2",
+        "ner.share=0.25",
         "sentiment.task.label_smoothing=0.1",
         "trainer.sampling=uniform",
     ]
@@ -194,8 +198,16 @@ def test_texts_of_one_task_need_no_quotes(tmp_path: Path) -> None:
         (["tasks=ner,qa"], "tasks=ner,qa: write a list, as in tasks=[ner,qa]."),
         ([TASKS, "task=qa"], "task= and tasks= cannot both be given: tasks=[…] names all tasks of the run."),
         ([TASKS, "qa.data.limit=3"], "qa.data.limit: task 'qa' is not one of tasks=[ner,sentiment]."),
-        ([TASKS, "ner.adapter=lora"], "ner.adapter: a task has data, task and weight of its own"),
-        ([TASKS, "ner.weight=0"], "ner.weight=0.0: must be greater than 0."),
+        ([TASKS, "ner.adapter=lora"], "ner.adapter: a task has data, task, weight, share and head_from of its own"),
+        ([TASKS, "ner.weight=0"], "ner.weight=0: must be greater than 0."),
+        ([TASKS, "ner.share=1"], "ner.share=1: must be less than 1."),
+        ([TASKS, "ner.share=0.5", "sentiment.share=0.2"], "ner.share=0.5, sentiment.share=0.2: a share is that beside"),
+        (["tasks=[ner]", "ner.share=0.5"], "ner.share=0.5: a share is that beside other tasks"),
+        (
+            ["tasks=[ner,sentiment,qa]", "ner.share=0.5", "qa.share=0.5"],
+            "ner.share=0.5, qa.share=0.5: they leave nothing to the other tasks",
+        ),
+        ([TASKS, "ner.head_from=runs/none"], "ner.head_from=runs/none: There is no run folder 'runs/none'."),
         ([TASKS, "ner.data.limt=3"], "ner: data.limt: there is no such setting. Did you mean 'limit'?"),
         ([TASKS, "trainer.batch_sise=3"], "trainer.batch_sise: there is no such setting. Did you mean 'batch_size'?"),
         ([TASKS, "ner.data=sentiment/sample"], "ner: data=sentiment/sample: not for task=ner"),

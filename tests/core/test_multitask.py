@@ -242,6 +242,22 @@ def test_proportional_sampling_is_the_plan_of_one_task_with_all_examples() -> No
     assert [draw.quota for draw in near] == [500, 20, 3]
 
 
+@given(sizes_of_tasks, st.floats(0.01, 0.6), st.sampled_from(["proportional", "uniform"]), st.integers(0, 2**32))
+def test_a_share_is_that_of_an_epoch_which_goes_over_the_other_tasks(
+    sizes: list[int], share: float, sampling: Any, seed: int
+) -> None:
+    draws = draws_of(sizes, sampling, 2.0, [share, *(None for _ in sizes[1:])])
+    total = sum(draw.quota for draw in draws)
+    assert draws[0].quota == max(1, round(share * total)) or abs(draws[0].quota - share * total) < 1
+    assert sum(draw.quota for draw in draws[1:]) == sum(sizes[1:])
+    assert [draw.size for draw in draws] == sizes
+    if sampling == "proportional":
+        assert [draw.quota for draw in draws[1:]] == sizes[1:]
+    plan = Plan(total, 7, seed, draws)
+    own = [int(one) for step in range(plan.steps_per_epoch) for one in plan.examples(step) if one < sizes[0]]
+    assert len(own) == draws[0].quota
+
+
 def test_the_combined_score_knows_directions() -> None:
     assert mean_score([(0.5, True), (0.7, True)]) == (pytest.approx(0.6), True)
     assert mean_score([(0.5, True), (0.2, False)]) == (pytest.approx(0.15), True)

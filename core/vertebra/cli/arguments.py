@@ -66,6 +66,7 @@ def quoted(overrides: Sequence[str], host: Host, *, multirun: bool = False) -> l
     texts = text_settings(host, [*(name for several in names for name in several), *members])
     # What is of one of several tasks has its name before it.
     texts |= {f"{member}.{name}": is_list for member in members for name, is_list in texts.items()}
+    texts |= dict.fromkeys((f"{member}.head_from" for member in members), False)
     return [_quoted(override, texts, multirun) for override in overrides]
 
 

@@ -12,6 +12,9 @@ from vertebra.config.validate import read, read_field, unknown_keys
 from vertebra.errors import ConfigError
 from vertebra.host.manager import Host
 
+OF_CHOICE = ("weight", "share", "head_from")
+"""What a run says of one of its tasks besides the task's own settings and its data."""
+
 
 def to_document(config: RunConfig) -> dict[str, Any]:
     """Return the run's configuration as mappings, lists, texts and numbers; `from_document` gives it back unchanged."""
@@ -42,7 +45,7 @@ def from_document(document: Mapping[str, Any], host: Host) -> RunConfig:
 
 
 def _read_task(values: Mapping[str, Any], host: Host, errors: list[str]) -> TaskChoice:
-    errors += unknown_keys("tasks", values, ["name", "config", "data", "weight"])
+    errors += unknown_keys("tasks", values, ["name", "config", "data", *OF_CHOICE])
     settings = values.get("config") or {}
     if not isinstance(settings, Mapping):
         errors.append(f"tasks.config={settings}: must be a mapping.")
@@ -50,5 +53,5 @@ def _read_task(values: Mapping[str, Any], host: Host, errors: list[str]) -> Task
     choice = {**settings, "name": values.get("name")}
     name, config = read_task(choice, host, errors)
     data = read(DataConfig, values.get("data", {}), "data", errors)
-    weight = read_field(TaskChoice, "weight", values.get("weight", TaskChoice.weight), errors)
-    return TaskChoice(name, config, data or DataConfig(), weight)
+    own = {key: read_field(TaskChoice, key, values.get(key, getattr(TaskChoice, key)), errors) for key in OF_CHOICE}
+    return TaskChoice(name, config, data or DataConfig(), **own)

@@ -6,12 +6,18 @@ On the command line `tasks=[ner,sentiment]` names them; what belongs to one of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from vertebra.config.compatibility import combination_of, refusals_together
 from vertebra.config.compose import Composition, compose, compose_in
 from vertebra.config.defaults import GROUPS
+from vertebra.config.document import OF_CHOICE
+from vertebra.config.earlier_heads import wrong_head
 from vertebra.config.schema import RunConfig, TaskChoice
 from vertebra.config.session import hydra_session
 from vertebra.config.task_list import TASKS, names_in, names_tasks
@@ -20,7 +26,7 @@ from vertebra.errors import ConfigError
 from vertebra.host.manager import Host
 from vertebra.names import unknown
 
-OWN = ("data", "task", "weight")
+OWN = ("data", "task", *OF_CHOICE)
 """What a member has of its own; all else is the run's."""
 SHARED = tuple(group for group in GROUPS if group != "data")
 
@@ -33,7 +39,8 @@ class Members:
     shared: list[str] = field(default_factory=list)
     own: dict[str, list[str]] = field(default_factory=dict)
     """By name, as they stand on the command line of a run of that task alone."""
-    weights: dict[str, str] = field(default_factory=dict)
+    of_choice: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By name what the run says of it besides: the texts by their settings."""
 
 
 def compose_run(overrides: Sequence[str], host: Host) -> Composition:
@@ -53,10 +60,10 @@ def compose_tasks(overrides: Sequence[str], host: Host) -> Composition:
             except ConfigError as error:
                 errors[name] = str(error).splitlines()
     lines = _said_once(errors, members.names)
-    weights = _weights(members.weights, lines)
+    of_choice = _of_choice(members.of_choice, lines)
     if lines:
         raise ConfigError("\n".join(lines))
-    config = join([one.config for one in found.values()], host, weights)
+    config = join([one.config for one in found.values()], host, of_choice)
     folder = next(iter(found.values())).folder
     if not any(override.startswith("hydra.run.dir=") for override in overrides):
         folder = folder.parent.with_name("+".join(members.names)) / folder.name
@@ -84,11 +91,11 @@ def find_members(overrides: Sequence[str], host: Host) -> Members:
             errors.append(f"{key}: task '{owner}' is not one of tasks=[{','.join(names)}].")
         elif rest.partition(".")[0] not in OWN:
             errors.append(
-                f"{key}: a task has data, task and weight of its own, as in {owner}.data.limit=100; all else is shared by "
-                "the tasks of a run."
+                f"{key}: a task has {', '.join(OWN[:-1])} and {OWN[-1]} of its own, as in {owner}.data.limit=100; all else is "
+                "shared by the tasks of a run."
             )
-        elif rest == "weight":
-            members.weights[owner] = value
+        elif rest in OF_CHOICE:
+            members.of_choice.setdefault(owner, {})[rest] = value
         else:
             sign = key[: len(key) - len(key.lstrip("+~"))]
             members.own[owner].append(f"{sign}{rest}={value}")
@@ -107,18 +114,21 @@ def wrong_names(names: Sequence[str], host: Host) -> list[str]:
     return [*errors, *(f"tasks: '{name}' is named twice, and a task has one head in a run." for name in twice)]
 
 
-def join(members: Sequence[RunConfig], host: Host, weights: Mapping[str, float] | None = None) -> RunConfig:
+def join(
+    members: Sequence[RunConfig], host: Host, of_choice: Mapping[str, Mapping[str, Any]] | None = None
+) -> RunConfig:
     """Return one run of the members' tasks, each the configuration of a run of its own; they agree in all but the task.
 
-    `ConfigError` lists what stands against it.
+    `of_choice` has by name what the run says of a task besides. `ConfigError` lists what stands against it.
     """
-    first = members[0]
-    choices = tuple(_weighed(choice, weights or {}) for member in members for choice in member.tasks)
+    first, said = members[0], of_choice or {}
+    choices = tuple(replace(one, **said.get(one.name, {})) for member in members for one in member.tasks)
     joined = replace(first, tasks=choices)
-    if len(choices) == 1:
+    errors = [*wrong_shares(choices), *(line for choice in choices for line in wrong_head(choice, host))]
+    if len(choices) == 1 and not errors:
         return joined
     names = [choice.name for choice in choices]
-    errors = wrong_names(names, host)
+    errors += wrong_names(names, host)
     for group in (*SHARED, "seed"):
         if any(getattr(member, group) != getattr(first, group) for member in members):
             errors.append(f"{group} differs between the tasks of the run, which share it.")
@@ -144,25 +154,36 @@ def join(members: Sequence[RunConfig], host: Host, weights: Mapping[str, float] 
     return joined
 
 
-def _weighed(choice: TaskChoice, weights: Mapping[str, float]) -> TaskChoice:
-    return replace(choice, weight=weights[choice.name]) if choice.name in weights else choice
+def wrong_shares(choices: Sequence[TaskChoice]) -> Iterator[str]:
+    """Yield a line where the tasks that have a share of the examples leave none to the others, or there are no others."""
+    shares = {choice.name: choice.share for choice in choices if choice.share is not None}
+    listed = ", ".join(f"{name}.share={share:g}" for name, share in shares.items())
+    if shares and len(shares) == len(choices):
+        yield f"{listed}: a share is that beside other tasks, whose rows an epoch goes over: leave one task without."
+    elif sum(shares.values()) >= 1:
+        yield f"{listed}: they leave nothing to the other tasks: their sum must be below 1."
 
 
-def _weights(given: Mapping[str, str], errors: list[str]) -> dict[str, float]:
-    """Return the weights that were given as texts; what is no weight goes to `errors`."""
-    found: dict[str, float] = {}
-    for name, text in given.items():
-        try:
-            number = float(text)
-        except ValueError:
-            errors.append(f"{name}.weight={text}: must be a number above 0.")
-            continue
-        wrong: list[str] = []
-        value = read_field(TaskChoice, "weight", number, wrong)
-        errors += [f"{name}.{line}" for line in wrong]
-        if not wrong:
-            found[name] = value
+def _of_choice(given: Mapping[str, Mapping[str, str]], errors: list[str]) -> dict[str, dict[str, Any]]:
+    """Return by name the settings that were given as texts; what is wrong with them goes to `errors`."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, texts in given.items():
+        for key, text in texts.items():
+            wrong: list[str] = []
+            value = read_field(TaskChoice, key, _plain(text), wrong)
+            errors += [f"{name}.{line}" for line in wrong]
+            if not wrong:
+                found.setdefault(name, {})[key] = value
     return found
+
+
+def _plain(text: str) -> Any:
+    """Return the value that a text stands for on the command line: a number, null, or the text itself."""
+    try:
+        value = OverridesParser.create().parse_override(f"value={text}").value()
+    except HydraException:
+        return text
+    return value if value is None or isinstance(value, str | int | float) else text
 
 
 def _said_once(errors: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[str]:

@@ -86,8 +86,8 @@ def configure(
 
         configure(task="ner", data={"option": "ner/conll", "path": "my/data"}, trainer={"epochs": 3}, seed=2)
 
-    Several tasks on one backbone are `tasks` instead of `task` and `data`: their names, or for each what `task`, `data` and
-    `weight` of it are.
+    Several tasks on one backbone are `tasks` instead of `task` and `data`: their names, or for each what `task`, `data`,
+    `weight`, `share` and `head_from` of it are.
 
         configure(tasks={"ner": {"data": "ner/conll"}, "sentiment": {"task": {"pooling": "last"}, "weight": 2.0}})
 
@@ -120,6 +120,7 @@ def _configure_tasks(
     host: Host, tasks: Sequence[str] | Mapping[str, Settings], shared: Mapping[str, Any], *, alone: bool
 ) -> RunConfig:
     """Return the run of several tasks, each of which is configured as a run of its own."""
+    from vertebra.config.document import OF_CHOICE
     from vertebra.config.members import OWN, join, wrong_names
 
     errors = [] if alone else ["tasks= stands for task= and data=: give what is of one task under its name in tasks."]
@@ -134,13 +135,13 @@ def _configure_tasks(
         configure(host, task={**some.get("task", {}), "option": name}, data=some.get("data"), **shared)
         for name, some in settings.items()
     ]
-    weights: dict[str, Any] = {}
-    for name, some in settings.items():
-        if "weight" in some:
-            weights[name] = read_field(TaskChoice, "weight", some["weight"], errors)
+    of_choice = {
+        name: {key: read_field(TaskChoice, key, some[key], errors) for key in OF_CHOICE if key in some}
+        for name, some in settings.items()
+    }
     if errors:
         raise ConfigError("\n".join(errors))
-    return join(members, host, weights)
+    return join(members, host, of_choice)
 
 
 def task_node(name: str, host: Host) -> dict[str, Any]:

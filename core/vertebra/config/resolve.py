@@ -10,8 +10,9 @@ from typing import Any
 from vertebra.config.adapters import FROZEN
 from vertebra.config.compatibility import combination_of, refusals, settled_packing
 from vertebra.config.defaults import GROUPS
+from vertebra.config.keeping import keeping_refusals
 from vertebra.config.paths import check_encoding, check_path, expand
-from vertebra.config.schema import AdapterConfig, BackboneConfig, DataConfig, RunConfig, TaskChoice, TrainerConfig
+from vertebra.config.schema import AdapterConfig, BackboneConfig, DataConfig, RunConfig, TaskChoice
 from vertebra.config.sharding import sharding_refusals
 from vertebra.config.validate import read, read_field, unknown_keys
 from vertebra.errors import ConfigError, PluginError, VertebraError
@@ -50,7 +51,7 @@ def resolve(document: Mapping[str, Any], host: Host, errors: Sequence[str] = ())
     errors += _wrong_backbone(parts["backbone"])
     parts["adapter"] = read_adapter(document.get("adapter", {}), host, errors)
     errors += _wrong_adapter(parts["adapter"], parts["backbone"])
-    errors += _wrong_pull(parts["trainer"], parts["adapter"], parts["backbone"])
+    errors += keeping_refusals(parts["trainer"], parts["adapter"], parts["backbone"])
     if errors:
         raise ConfigError("\n".join(errors))
     data, backbone = _with_home(parts.pop("data")), _with_home(parts.pop("backbone"))
@@ -152,20 +153,6 @@ def _wrong_adapter(adapter: AdapterConfig | None, backbone: BackboneConfig | Non
         return
     if backbone.freeze and adapter.name not in (AdapterConfig.name, FROZEN):
         yield f"adapter={adapter.name} trains parts of the backbone, and backbone.freeze=true none of it: choose one."
-
-
-def _wrong_pull(
-    trainer: TrainerConfig | None, adapter: AdapterConfig | None, backbone: BackboneConfig | None
-) -> Iterator[str]:
-    if trainer is None or adapter is None or backbone is None or not trainer.l2sp:
-        return
-    if adapter.name != AdapterConfig.name or backbone.freeze:
-        yield (
-            f"trainer.l2sp={trainer.l2sp:g} keeps the backbone's weights near to where they began, and with "
-            f"adapter={adapter.name if not backbone.freeze else FROZEN} they stay there. Leave one of the two out."
-        )
-    if backbone.init == "random":
-        yield f"trainer.l2sp={trainer.l2sp:g} does not go with backbone.init=random, which has learnt nothing to keep."
 
 
 def _agreed(adapter: AdapterConfig, backbone: BackboneConfig) -> tuple[AdapterConfig, BackboneConfig]:

@@ -154,6 +154,12 @@ class TrainerConfig(Strict):
     """Decoupled weight decay; never on biases, norms and embeddings."""
     l2sp: Annotated[float, Ge(0)] = 0.0
     """How strongly the backbone's weights are pulled to where they began, so that it keeps what it has learnt (L2-SP)."""
+    ewc: Annotated[float, Ge(0)] = 0.0
+    """How strongly each weight is pulled there that matters to the task of `ewc_from` (elastic weight consolidation)."""
+    ewc_from: str | None = None
+    """The folder of the run that left the backbone which this run begins with."""
+    ewc_rows: Positive = 1000
+    """From at most this many of that run's training rows it is estimated how much each weight matters to it."""
     clip: Annotated[float, Gt(0)] | None = 1.0
     """The largest norm of the gradient."""
     evaluate_every: Positive | Literal["epoch"] = "epoch"
@@ -196,6 +202,10 @@ class TaskChoice(Strict):
     """Where its rows come from."""
     weight: Annotated[float, Gt(0)] = 1.0
     """What its examples weigh in the loss, beside those of the run's other tasks."""
+    share: Annotated[float, Gt(0), Lt(1)] | None = None
+    """The share of a run's examples that are its own, whatever `trainer.sampling` says; an epoch then goes over the others."""
+    head_from: str | None = None
+    """The folder of a run whose head for this task it begins with, and with what that run learnt from its rows, as labels."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,11 @@ def sharding_refusals(
             f"gpu.shard=true does not go with trainer.behaviours=[{','.join(trainer.behaviours)}]: behaviours read and change "
             "whole parameters and gradients. Use gpu=ddp, or no behaviour."
         )
+    if trainer.ewc:
+        yield (
+            f"gpu.shard=true does not go with trainer.ewc={trainer.ewc:g}, which needs the whole weights to find out how much "
+            "each one matters. Use gpu=ddp, or trainer.l2sp."
+        )
     optimizer = host.get("optimizer", trainer.optimizer)
     assert isinstance(optimizer, OptimizerRef)
     if not optimizer.sharded:

@@ -36,6 +36,8 @@ class Member:
     """Whether that is so of the metric that picks the best checkpoint, or of its first one where the loss does."""
     weight: float = 1.0
     """What its examples weigh in the loss, beside those of other tasks."""
+    share: float | None = None
+    """The share of all examples that are its own; None where `trainer.sampling` says it."""
 
     def primary(self, metric: str | None) -> str:
         """Return the metric that picks the best checkpoint, by `trainer.metric`; `ConfigError` for none of the task's."""

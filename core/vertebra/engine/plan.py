@@ -59,14 +59,27 @@ class Plan:
         return self.order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
 
 
+Sampling = Literal["proportional", "temperature", "uniform"]
+
+
 def draws_of(
-    sizes: Sequence[int], sampling: Literal["proportional", "temperature", "uniform"], temperature: float
+    sizes: Sequence[int], sampling: Sampling, temperature: float, shares: Sequence[float | None] = ()
 ) -> tuple[Draw, ...]:
     """Return how many examples of each task an epoch has: as many altogether as there are, each task at least one.
 
     Shares are proportional to `size ** (1 / temperature)` (Arivazhagan and others, 2019): 1 is proportional, and the
-    larger the temperature, the more alike they are. Proportional sampling sees every example once an epoch.
+    larger the temperature, the more alike they are. Proportional sampling sees every example once an epoch. Where `shares`
+    gives some tasks a share of an epoch, that holds for the others, and the epoch has so many more examples.
     """
+    given = {number: share for number, share in enumerate(shares) if share is not None}
+    if given:
+        others = [size for number, size in enumerate(sizes) if number not in given]
+        own = iter(draws_of(others, sampling, temperature) or [Draw(size, size) for size in others])
+        total = sum(others) / (1 - sum(given.values()))
+        return tuple(
+            Draw(size, max(1, round(given[number] * total))) if number in given else next(own)
+            for number, size in enumerate(sizes)
+        )
     if sampling == "proportional":
         return ()
     powers = np.asarray(sizes, dtype=np.float64) ** (0.0 if sampling == "uniform" else 1 / temperature)

@@ -8,7 +8,7 @@ among processes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -35,7 +35,7 @@ from vertebra.engine.members import (
 from vertebra.engine.model import TaskModel
 from vertebra.engine.optimizers import parameter_groups
 from vertebra.engine.packing import PackedBatch, cut, pack_tasks
-from vertebra.engine.plan import Plan, draws_of, piece_seed, share
+from vertebra.engine.plan import Draw, Plan, draws_of, piece_seed, share
 from vertebra.engine.progress import Progress
 from vertebra.engine.readout import Readout
 from vertebra.engine.seeds import seed_draws
@@ -63,10 +63,12 @@ class Trainer:
         *,
         seed: int,
         stop: Callable[[], bool] = lambda: False,
+        fisher: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Take the tasks of the run, in the order of `Features.member`, and a settled `config`.
 
-        `stop` is asked after each step; when it says so, the step is saved and `StoppedError` raised.
+        `stop` is asked after each step; when it says so, the step is saved and `StoppedError` raised. `fisher` has for each
+        parameter of the backbone how much its weights matter to an earlier task, which `trainer.ewc` keeps.
         """
         self.adapter: Adapter | None = getattr(model.backbone, "adapter", None)
         self.model, self.members, self.examples = model, list(members), numbered(members)
@@ -79,13 +81,18 @@ class Trainer:
         assert isinstance(config.learning_rate, float) and isinstance(config.epochs, float)
         assert isinstance(config.warmup, float)
         sizes = [len(member.examples) for member in members]
-        draws = draws_of(sizes, config.sampling, config.sampling_temperature)
-        self.plan = Plan(len(self.examples), config.batch_size, seed, draws if len(members) > 1 else ())
+        draws: tuple[Draw, ...] = ()
+        if len(members) > 1:
+            shares = [member.share for member in members]
+            draws = draws_of(sizes, config.sampling, config.sampling_temperature, shares)
+        n_examples = sum(draw.quota for draw in draws) or len(self.examples)
+        self.plan = Plan(n_examples, config.batch_size, seed, draws)
         self.total_steps = self.plan.total_steps(config.epochs, config.max_steps)
         self.warmup_steps = round(config.warmup * self.total_steps)
         groups = parameter_groups(model, config, config.learning_rate)
         self.optimizer: torch.optim.Optimizer = host.get("optimizer", config.optimizer).load()(groups, config)
-        self.start = StartingPoint(model.backbone, config.l2sp) if config.l2sp else None
+        pulled = config.l2sp > 0 or fisher is not None
+        self.start = StartingPoint(model.backbone, config.l2sp, config.ewc, fisher) if pulled else None
         # Behaviours read and change gradients, several processes add them up, a pull acts on all of them: they must be whole.
         # So must checkpoints of shared weights, which another number of processes may read.
         whole = (

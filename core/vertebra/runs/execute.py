@@ -32,6 +32,7 @@ from vertebra.report.progress import create_progress
 from vertebra.report.scale import Scale
 from vertebra.report.trackers import create_trackers
 from vertebra.runs.baselines import compute
+from vertebra.runs.consolidation import find_importance
 from vertebra.runs.cost import CostMeter
 from vertebra.runs.describe import attention_notes, describe, joined_notes, own_notes, rows_by_split
 from vertebra.runs.environment import describe_environment
@@ -153,7 +154,9 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
     rows = rows_by_split(parts)
     trainer_config = settle(config.trainer, backbone.info, rows["train"], frozen=config.backbone.freeze, factor=factor)
     settled = replace(config, trainer=trainer_config, gpu=devices.config)
-    fingerprints = [part.splits.fingerprint for part in parts]
+    importance = find_importance(settled.trainer, run, backbone, devices, host)
+    taken = [part.head for part in parts if part.head] + ([importance.source] if importance else [])
+    fingerprints = [*(part.splits.fingerprint for part in parts), *taken]
     key = run_key(settled, fingerprints, backbone.info.fingerprint, active_plugins(host))
     _refuse_changes(run, key)
     run.write_config(to_document(settled))
@@ -165,7 +168,8 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
         for part in parts
     }
     frozen = ["the backbone is frozen: only the head is trained"] if config.backbone.freeze else []
-    of_backbone, of_devices = [*backbone.info.notes, *frozen], attention_notes(backbone, devices)
+    pulled = [importance.note] if importance else []
+    of_backbone, of_devices = [*backbone.info.notes, *frozen, *pulled], attention_notes(backbone, devices)
     of_tasks = {part.task.name: own_notes(part) for part in parts}
     notes_by_task = {name: [*of_backbone, *own, *of_devices, *failed_baselines[name]] for name, own in of_tasks.items()}
     notes = joined_notes(of_backbone, of_tasks, of_devices, failed_baselines)
@@ -184,6 +188,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
             behaviours,
             seed=config.seed,
             stop=lambda: devices.agree(stop() or pruning.reason is not None),
+            fisher=importance.fisher if importance else None,
         )
         trainer.resume()
         log.rewind(trainer.progress.step)
@@ -365,6 +370,7 @@ def _member(part: Prepared, model: TaskModel, devices: Devices, config: RunConfi
         evaluate if "valid" in part.splits.rows else None,
         _higher_is_better(config, part.metrics),
         part.choice.weight,
+        part.choice.share,
     )
 
 

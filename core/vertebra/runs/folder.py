@@ -18,6 +18,8 @@ from vertebra.errors import RunError
 
 TASKS = "tasks"
 """The folder in that of a run of several tasks where each of them has its own."""
+FISHER = "fisher"
+"""The folder with what elastic weight consolidation knows of an earlier run's task."""
 FORMAT = 1
 """The version of the run folder's layout; written into `run.json`."""
 BEFORE_THE_FIRST_STEP = ("data.json", "baselines.json", "cost.json", "log.jsonl", "evaluations.jsonl")
@@ -77,6 +79,7 @@ class RunFolder:
         """Remove what a run that failed before its first step has left, and nothing else that is in the folder."""
         if (self.path / "run.json").exists():
             self.sweep()
+            shutil.rmtree(self.path / FISHER, ignore_errors=True)
             for name in (*BEFORE_THE_FIRST_STEP, "run.json"):  # this one last: until then the folder is that run's
                 (self.path / name).unlink(missing_ok=True)
 

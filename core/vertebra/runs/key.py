@@ -25,16 +25,19 @@ OF_SEVERAL = ("sampling", "sampling_temperature", "weighting")
 """Settings of the trainer that matter to a run of several tasks alone."""
 
 
-def run_key(config: RunConfig, data_fingerprints: list[str], backbone_fingerprint: str, plugins: dict[str, str]) -> str:
+def run_key(config: RunConfig, fingerprints: list[str], backbone_fingerprint: str, plugins: dict[str, str]) -> str:
     """Return the hash of what decides a run's result: settings, data, backbone, and the active plugins with versions.
 
-    What is at a path counts, by its fingerprint, and not where it is.
+    What is at a path counts, by its fingerprint, and not where it is; `fingerprints` are those of the data, and of what the
+    run takes from earlier ones.
     """
     document = _deciding(config)
     document["backbone"].pop("path")
+    document["trainer"].pop("ewc_from")  # it left the backbone, whose fingerprint counts
     for task in document["tasks"]:
         task["data"].pop("path")  # the same data elsewhere is the same data
-    return _hash([document, data_fingerprints, backbone_fingerprint, sorted(plugins.items())])
+        task.pop("head_from")
+    return _hash([document, fingerprints, backbone_fingerprint, sorted(plugins.items())])
 
 
 def job_key(config: RunConfig, plugins: dict[str, str]) -> str:
@@ -64,8 +67,12 @@ def anchored(config: RunConfig) -> RunConfig:
         return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
 
     backbone = replace(config.backbone, path=absolute(config.backbone.path))
-    tasks = tuple(replace(one, data=replace(one.data, path=absolute(one.data.path))) for one in config.tasks)
-    return replace(config, backbone=backbone, tasks=tasks)
+    trainer = replace(config.trainer, ewc_from=absolute(config.trainer.ewc_from))
+    tasks = tuple(
+        replace(one, data=replace(one.data, path=absolute(one.data.path)), head_from=absolute(one.head_from))
+        for one in config.tasks
+    )
+    return replace(config, backbone=backbone, trainer=trainer, tasks=tasks)
 
 
 def active_plugins(host: Host) -> dict[str, str]:
@@ -81,7 +88,7 @@ def _deciding(config: RunConfig) -> dict[str, Any]:
     for task in document["tasks"]:
         task["data"].pop("cache")
     if len(document["tasks"]) == 1:
-        document["tasks"][0].pop("weight")
+        document["tasks"][0].pop("weight"), document["tasks"][0].pop("share")
         for name in OF_SEVERAL:
             document["trainer"].pop(name)
     return document

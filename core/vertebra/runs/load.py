@@ -167,7 +167,8 @@ def load(
     """
     host = host or create_host()
     if isinstance(run, str | Path) and not more:
-        return _load_one(open_saved(run, host, backbone, task), device, host)
+        saved = open_saved(run, host, backbone, task)
+        return load_saved(saved, set_up(gpu_config(saved, device)), host)
     from vertebra.runs.loaded_tasks import load_tasks
 
     if isinstance(run, Mapping):
@@ -209,13 +210,14 @@ def open_saved(path: Path | str, host: Host, backbone: Path | str | None = None,
     return Saved(folder, config, restore_task(config, folder, host), base, own_backbone)
 
 
-def _load_one(saved: Saved, device: str, host: Host) -> LoadedRun:
+def load_saved(saved: Saved, devices: Devices, host: Host) -> LoadedRun:
+    """Load a trained task with its backbone, on devices that are set up."""
     task = saved.task
     _say_whether_the_backbone_has_changed(saved.config.backbone, saved.folder, host)
     # One of several tasks gets the backbone that they shared.
     language_model = task.needs_language_model or saved.folder.read_state().get("language_model") is True
     backbone = load_backbone(saved.base, host, prefer=task.attention, language_model=language_model)
-    return put_together(saved, backbone, set_up(gpu_config(saved, device)), host)
+    return put_together(saved, backbone, devices, host)
 
 
 def gpu_config(saved: Saved, device: str) -> GPUConfig:

@@ -11,9 +11,11 @@ import torch
 from vertebra.config.schema import RunConfig, TaskChoice
 from vertebra.data.cache import Encoded, FeatureCache
 from vertebra.data.encode import encode_shared, encode_split
+from vertebra.data.keys import hashed
 from vertebra.data.load import Splits, load_splits
 from vertebra.engine.adapters.adapter import adapt, leave_room
 from vertebra.engine.backbone import Backbone
+from vertebra.engine.checkpoints import file_hash
 from vertebra.engine.devices import Devices
 from vertebra.engine.evaluate import Evaluation, evaluate
 from vertebra.engine.frozen import FrozenReader
@@ -22,10 +24,12 @@ from vertebra.engine.loading import initialisation, load_backbone, refuse_bidire
 from vertebra.engine.members import LOSS
 from vertebra.engine.model import TaskModel
 from vertebra.engine.task_weights import UncertaintyWeighting
-from vertebra.errors import ConfigError
+from vertebra.errors import ConfigError, RunError
 from vertebra.host.manager import Host
 from vertebra.metrics.metric import Metric
 from vertebra.runs.corpora import read_corpora
+from vertebra.runs.load import Saved, open_saved
+from vertebra.runs.saved import load_heads
 from vertebra.runs.shared import Shared
 from vertebra.runs.tasks import load_metrics, load_task
 from vertebra.tasks.corpus_task import CorpusTask
@@ -43,6 +47,8 @@ class Prepared:
     metrics: tuple[Metric, ...]
     splits: Splits
     encoded: dict[str, Encoded]
+    head: str | None = None
+    """A hash of the head that the task began with, where an earlier run trained it."""
 
     def evaluate(self, split: str, model: TaskModel, devices: Devices, *, while_training: bool = False) -> Evaluation:
         """Evaluate a split; on validation the task chooses what it predicts with, `while_training` which rows it predicts."""
@@ -81,9 +87,10 @@ def prepare_tasks(
     tasks = [load_task(choice, host) for choice in config.tasks]
     for choice, task in zip(config.tasks, tasks, strict=True):
         refuse_what_cannot_write(task, choice, config)
+    earlier = earlier_heads(config.tasks, host)
     # Rows come before the backbone: what is wrong with them is found in less time.
     found = [
-        (task, None) if isinstance(task, CorpusTask) else find_rows(choice, task, host, shared)
+        (task, None) if isinstance(task, CorpusTask) else find_rows(choice, task, host, shared, earlier.get(task.name))
         for choice, task in zip(config.tasks, tasks, strict=True)
     ]
     # Only now: a metric that looks into its task must look into the one that knows the rows.
@@ -96,19 +103,48 @@ def prepare_tasks(
             splits, encoded = read_corpora(task, choice.data, backbone.tokenizer, backbone.info.context, host)
         else:
             encoded = find_features(task, choice, splits, backbone, shared)
-        parts.append(Prepared(choice, task, measured, splits, encoded))
-    model = place(build_model(backbone, [part.task for part in parts], config, host), devices)
+        head = fingerprint_of(earlier[task.name]) if task.name in earlier else None
+        parts.append(Prepared(choice, task, measured, splits, encoded, head))
+    built = build_model(backbone, [part.task for part in parts], config, host)
+    for name, saved in earlier.items():
+        begin_with_head(saved, name, built)
+    model = place(built, devices)
     if config.backbone.freeze:
         parts = [replace(part, encoded=find_readings(model.backbone, part, config, devices, shared)) for part in parts]
     return parts, model
 
 
-def find_rows(choice: TaskChoice, task: Task, host: Host, shared: Shared) -> tuple[Task, Splits]:
-    """Return the rows of a task, and the task fitted to them."""
+def earlier_heads(choices: Sequence[TaskChoice], host: Host) -> dict[str, Saved]:
+    """Return by task the earlier runs whose heads a run begins with; `RunError` where one is damaged."""
+    return {one.name: open_saved(one.head_from, host, task=one.name) for one in choices if one.head_from is not None}
+
+
+def fingerprint_of(earlier: Saved) -> str:
+    """Return a hash of an earlier run's head, with what its task had learnt from rows."""
+    return hashed([earlier.task.state(), file_hash(earlier.folder.model / "heads.safetensors")])
+
+
+def begin_with_head(earlier: Saved, task: str, model: TaskModel) -> None:
+    """Put an earlier run's head into a model; `RunError` where it does not fit the backbone, or learnt to read another one."""
+    attention, wanted = model.backbone.info.attention, earlier.base.attention
+    if attention != wanted:
+        raise RunError(
+            f"{task}.head_from: the head in '{earlier.folder.path}' reads a backbone with attention={wanted}, and this one has "
+            f"{attention}. Set backbone.attention={wanted}."
+        )
+    load_heads(earlier.folder, TaskModel(model.backbone, {task: model.heads[task]}))
+
+
+def find_rows(
+    choice: TaskChoice, task: Task, host: Host, shared: Shared, earlier: Saved | None = None
+) -> tuple[Task, Splits]:
+    """Return the rows of a task, and the task fitted to them, or to those of the `earlier` run whose head it begins with."""
 
     def load() -> tuple[Task, Splits]:
         splits = load_splits(choice.data, task, host)
         task.fit(splits.rows["train"])
+        if earlier is not None:
+            task.restore(earlier.task.state())
         return task, splits
 
     return shared.get("rows", choice, load, own=lambda found: (copy.deepcopy(found[0]), found[1]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vertebra.config.document import to_document
 from vertebra.config.schema import RunConfig
@@ -20,7 +20,9 @@ from vertebra.errors import RunError
 from vertebra.host.manager import Host
 from vertebra.report.html import write_report
 from vertebra.runs.folder import RunFolder
-from vertebra.runs.prepare import Prepared
+
+if TYPE_CHECKING:
+    from vertebra.runs.prepare import Prepared
 
 SHARED = ("key", "backbone", "adapter", "plugins", "created", "language_model")
 """What `run.json` says of a task as of its run."""
