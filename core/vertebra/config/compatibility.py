@@ -80,8 +80,12 @@ def refusals(combination: Combination, host: Host) -> Iterator[Refusal]:
     yield from _adapter(chosen)
 
 
-def refusals_together(tasks: Sequence[str], combination: Combination, host: Host) -> Iterator[Refusal]:
-    """Yield what stands against several tasks on one backbone, each of which goes with it alone."""
+def refusals_together(
+    tasks: Sequence[str], combination: Combination, host: Host, *, each: bool = False
+) -> Iterator[Refusal]:
+    """Yield what stands against several tasks on one backbone, each of which goes with it alone; `each` has its own adapter."""
+    if each:
+        yield from refusals_each(combination.adapter, host)
     listed = ",".join(tasks)
     classes = {name: _Chosen(replace(combination, task=name), host).task for name in tasks}
     for name, task in classes.items():
@@ -98,6 +102,17 @@ def refusals_together(tasks: Sequence[str], combination: Combination, host: Host
             "random weights are read in one direction by all tasks of a run",
             f"tasks=[{listed}]: {', '.join(f'{name} prefers {way}' for name, way in reads.items())} attention, and a backbone "
             f"with random weights has one. Set backbone.attention=causal{'' if writes else ' or bidirectional'}.",
+        )
+
+
+def refusals_each(adapter: str, host: Host) -> Iterator[Refusal]:
+    """Yield what stands against an adapter for each of several tasks."""
+    able = [ref.name for ref in host.refs("adapter") if isinstance(ref, AdapterRef) and ref.each]
+    if adapter not in able:
+        yield Refusal(
+            "several tasks can have an adapter each where that is a sum added to what the layers compute",
+            f"trainer.adapters=each does not go with adapter={adapter}: tasks with an adapter each share a pass of the "
+            f"backbone, to which each adds its own. Use {' or '.join(able)}, or trainer.adapters=shared.",
         )
 
 

@@ -6,7 +6,7 @@ On the command line `tasks=[ner,sentiment]` names them; what belongs to one of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vertebra.config.compatibility import combination_of, refusals_together
@@ -136,12 +136,32 @@ def join(members: Sequence[RunConfig], host: Host, weights: Mapping[str, float] 
             "gpu.shard=true goes with one task: in a pass without sequences of a task its head has no gradients to exchange. "
             "Use gpu=ddp."
         )
+    each = first.trainer.adapters == "each"
+    if each:
+        errors += _wrong_each(joined)
     if not errors:
         combination = combination_of(names[0], first.adapter.name, first.backbone, host)
-        errors += [one.line for one in refusals_together(names, combination, host)]
+        errors += [one.line for one in refusals_together(names, combination, host, each=each)]
     if errors:
         raise ConfigError("\n".join(errors))
     return joined
+
+
+def _wrong_each(config: RunConfig) -> Iterator[str]:
+    """Yield a line for each setting that asks something of what tasks share, where each has its own adapter."""
+    if config.backbone.gradient_checkpointing:
+        yield (
+            "trainer.adapters=each does not go with backbone.gradient_checkpointing=true: the second computation would not "
+            "know whose rows it has. Set it to false, or gpu.token_budget lower."
+        )
+    weighed = [f"{one.name}.weight={one.weight:g}" for one in config.tasks if one.weight != TaskChoice.weight]
+    if config.trainer.weighting != "fixed":
+        weighed.append(f"trainer.weighting={config.trainer.weighting}")
+    for setting in weighed:
+        yield (
+            f"{setting} does not go with trainer.adapters=each: it weighs tasks against each other in what they share, and "
+            "they share nothing that is trained."
+        )
 
 
 def _weighed(choice: TaskChoice, weights: Mapping[str, float]) -> TaskChoice:

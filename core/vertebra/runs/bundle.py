@@ -19,7 +19,7 @@ from vertebra.runs.bundle_card import write_card
 from vertebra.runs.bundle_folder import BUNDLE, FORMAT, BundleFolder
 from vertebra.runs.folder import RunFolder
 from vertebra.runs.load import LoadedRun, load
-from vertebra.runs.saved import expected_base, shape_of
+from vertebra.runs.saved import adapter_folder, expected_base, shape_of
 
 KEPT = ("key", "created", "notes", "plugins")
 """What a bundle says as its run does."""
@@ -68,9 +68,9 @@ def export_bundle(run: Path | str, output: Path, host: Host, backbone: Path | st
         (folder / "model").mkdir()
         for name in ("heads.safetensors", "tasks.json"):
             shutil.copy2(source.model / name, folder / "model" / name)
-        if (source.model / "adapter").is_dir():
+        if (adapter := adapter_folder(source, loaded.task.name)).is_dir():
             (folder / "model" / "adapter").mkdir()
-            for file in _adapter_files(source.model / "adapter"):
+            for file in _adapter_files(adapter):
                 shutil.copy2(file, folder / "model" / "adapter" / file.name)
         bundle.write_text("README.md", write_card(about, metrics, loaded.task.state(), config))
 
