@@ -85,6 +85,8 @@ def test_a_bundle_and_an_export_have_the_adapter_of_one_task(run: Path, tmp_path
     own = run / "model" / "adapter" / "sentiment" / "adapter_model.safetensors"
     assert (bundle / "model" / "adapter" / own.name).read_bytes() == own.read_bytes()
     assert read(bundle, "bundle.json")["adapter"] == read(place, "run.json")["adapter"]
+    heads = load_file(bundle / "model" / "heads.safetensors")
+    assert {name.partition(".")[0] for name in heads} == set(read(bundle, "model/tasks.json")) == {"sentiment"}
     lines = lines_of(place)
     loaded = vertebra.load(bundle, device="cpu")
     assert loaded.predict([line["input"] for line in lines]) == [line["prediction"] for line in lines]
