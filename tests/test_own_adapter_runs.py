@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import vertebra
-from test_multitask_runs import SMALL, TASKS, read, refused
+from test_multitask_runs import SMALL, TASKS, TINY, read, refused
 from vertebra.cli.main import main
 from vertebra.engine.evaluate import evaluate
 from vertebra.engine.trainer import Trainer
@@ -115,6 +115,18 @@ def test_a_run_that_was_broken_off_ends_as_it_would_have(run: Path, tmp_path: Pa
     names += [f"model/adapter/{task}/adapter_model.safetensors" for task in BOTH]
     for name in names:
         assert (folder / name).read_bytes() == (run / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_a_task_that_writes_has_its_own_adapter_beside_one_that_reads(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    settings = ["backbone.attention=causal", "trainer.max_steps=3", "data.limit=8", "trainer.learning_rate=5e-2"]
+    settings += ["summarization.task.max_new_tokens=4", "trainer.baselines=false"]
+    assert main(["train", "tasks=[ner,summarization]", *TINY, *EACH, *settings, f"hydra.run.dir={folder}"]) == 0
+    for task in ("ner", "summarization"):
+        lines = lines_of(folder / "tasks" / task)
+        predicted = vertebra.load(folder, task=task, device="cpu").predict([line["input"] for line in lines])
+        assert predicted == [line["prediction"] for line in lines]
 
 
 @pytest.mark.slow

@@ -80,12 +80,8 @@ def refusals(combination: Combination, host: Host) -> Iterator[Refusal]:
     yield from _adapter(chosen)
 
 
-def refusals_together(
-    tasks: Sequence[str], combination: Combination, host: Host, *, each: bool = False
-) -> Iterator[Refusal]:
-    """Yield what stands against several tasks on one backbone, each of which goes with it alone; `each` has its own adapter."""
-    if each:
-        yield from refusals_each(combination.adapter, host)
+def refusals_together(tasks: Sequence[str], combination: Combination, host: Host) -> Iterator[Refusal]:
+    """Yield what stands against several tasks on one backbone, each of which goes with it alone."""
     listed = ",".join(tasks)
     classes = {name: _Chosen(replace(combination, task=name), host).task for name in tasks}
     for name, task in classes.items():

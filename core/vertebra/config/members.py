@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vertebra.config.compatibility import combination_of, refusals_together
+from vertebra.config.compatibility import combination_of, refusals_each, refusals_together
 from vertebra.config.compose import Composition, compose, compose_in
 from vertebra.config.defaults import GROUPS
 from vertebra.config.schema import RunConfig, TaskChoice
@@ -136,23 +136,23 @@ def join(members: Sequence[RunConfig], host: Host, weights: Mapping[str, float] 
             "gpu.shard=true goes with one task: in a pass without sequences of a task its head has no gradients to exchange. "
             "Use gpu=ddp."
         )
-    each = first.trainer.adapters == "each"
-    if each:
-        errors += _wrong_each(joined)
+    if first.trainer.adapters == "each":
+        errors += _wrong_each(joined, host)
     if not errors:
         combination = combination_of(names[0], first.adapter.name, first.backbone, host)
-        errors += [one.line for one in refusals_together(names, combination, host, each=each)]
+        errors += [one.line for one in refusals_together(names, combination, host)]
     if errors:
         raise ConfigError("\n".join(errors))
     return joined
 
 
-def _wrong_each(config: RunConfig) -> Iterator[str]:
-    """Yield a line for each setting that asks something of what tasks share, where each has its own adapter."""
+def _wrong_each(config: RunConfig, host: Host) -> Iterator[str]:
+    """Yield a line for each setting that does not go with an adapter for each task."""
+    yield from (one.line for one in refusals_each(config.adapter.name, host))
     if config.backbone.gradient_checkpointing:
         yield (
             "trainer.adapters=each does not go with backbone.gradient_checkpointing=true: the second computation would not "
-            "know whose rows it has. Set it to false, or gpu.token_budget lower."
+            "know whose rows it has. Set it to false; a lower gpu.token_budget needs less memory, too."
         )
     weighed = [f"{one.name}.weight={one.weight:g}" for one in config.tasks if one.weight != TaskChoice.weight]
     if config.trainer.weighting != "fixed":

@@ -71,7 +71,7 @@ def export_bundle(run: Path | str, output: Path, host: Host, backbone: Path | st
         # Of a run of several tasks these are what one of them learnt.
         save_model(own_heads(loaded.model), str(folder / "model" / "heads.safetensors"))
         learnt = RunFolder(source.model).read_json("tasks.json")
-        bundle.write_json("model/tasks.json", {loaded.task.name: learnt[loaded.task.name]})
+        RunFolder(folder / "model").write_json("tasks.json", {loaded.task.name: learnt[loaded.task.name]})
         if (adapter := adapter_folder(source, loaded.task.name)).is_dir():
             (folder / "model" / "adapter").mkdir()
             for file in _adapter_files(adapter):
