@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import vertebra
-from test_multitask_runs import SMALL, TASKS, TINY, read, refused
+from test_multitask_runs import SMALL, TASKS, TINY, broken_off, read, refused
 from vertebra.cli.main import main
 from vertebra.engine.evaluate import evaluate
-from vertebra.engine.trainer import Trainer
-from vertebra.errors import ConfigError, RunError
+from vertebra.errors import ConfigError
 from vertebra.host.manager import create_host
 
 HOST = create_host()
@@ -99,16 +97,8 @@ def test_a_bundle_and_an_export_have_the_adapter_of_one_task(run: Path, tmp_path
 
 @pytest.mark.slow
 def test_a_run_that_was_broken_off_ends_as_it_would_have(run: Path, tmp_path: Path) -> None:
-    step = Trainer._step
-
-    def breaks_off(self: Trainer) -> None:
-        if self.progress.step == 7:
-            raise RunError("broken off")
-        step(self)
-
     folder = tmp_path / "part"
-    with mock.patch.object(Trainer, "_step", breaks_off):
-        assert main(["train", TASKS, *QUICK, f"hydra.run.dir={folder}"]) == 2
+    broken_off(folder, QUICK)
     assert main(["resume", str(folder)]) == 0
     assert read(folder, "run.json")["weights"] == read(run, "run.json")["weights"]
     names = ["log.jsonl", "evaluations.jsonl", "metrics.json", "model/heads.safetensors"]
