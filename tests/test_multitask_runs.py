@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -133,17 +134,22 @@ def test_a_leaderboard_has_its_tasks_as_those_of_a_system_of_their_own(run: Path
     assert differing(both[0], both) == {"together": "ner+sentiment"}
 
 
-def test_a_run_that_was_broken_off_ends_as_it_would_have(run: Path, tmp_path: Path) -> None:
+def broken_off(folder: Path, settings: Sequence[str], after: int = 7) -> None:
+    """Make a run of both tasks that fails after so many steps."""
     step = Trainer._step
 
     def breaks_off(self: Trainer) -> None:
-        if self.progress.step == 7:
+        if self.progress.step == after:
             raise RunError("broken off")
         step(self)
 
-    folder = tmp_path / "part"
     with mock.patch.object(Trainer, "_step", breaks_off):
-        assert main(["train", TASKS, *QUICK, f"hydra.run.dir={folder}"]) == 2
+        assert main(["train", TASKS, *settings, f"hydra.run.dir={folder}"]) == 2
+
+
+def test_a_run_that_was_broken_off_ends_as_it_would_have(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "part"
+    broken_off(folder, QUICK)
     assert not (folder / "tasks" / "ner" / "run.json").exists()
     assert main(["resume", str(folder)]) == 0
     state, other = read(folder, "run.json"), read(run, "run.json")

@@ -171,6 +171,7 @@ def test_the_matrix_on_the_screen(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     said = capsys.readouterr().out
     assert all(task in said for task in TASKS)
     assert "\n1: models of this family" in said
+    assert "(trainer.adapters=each): lora, rslora" in said
     assert all(adapter in said for adapter in HOST.names("adapter"))
     row = next(line for line in said.splitlines() if " causal " in line and " packed " in line)
     runs, _, refused = row.partition(" packed ")[2].partition("gemma2")
@@ -257,3 +258,4 @@ def test_the_matrix_has_the_adapters_of_plugins(capsys: pytest.CaptureFixture[st
     assert {one["adapter"] for one in cells} == {*HOST.names("adapter"), "before", "llamas", "words"}
     runs = {one["model"] for one in cells if one["adapter"] == "llamas" and not one["refused"]}
     assert runs == {"llama"}
+    assert {one["adapter"] for one in cells if one["each"]} == {"lora", "rslora"}

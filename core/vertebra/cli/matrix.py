@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vertebra.cli.parser import Parser
-from vertebra.config.compatibility import MODEL_FAMILIES, Combination, Refusal, refusals
+from vertebra.config.compatibility import MODEL_FAMILIES, Combination, Refusal, refusals, refusals_each
 from vertebra.errors import VertebraError
 from vertebra.host.manager import Host, create_host
 
@@ -30,6 +30,8 @@ class Cell:
 
     combination: Combination
     refusals: tuple[Refusal, ...]
+    each: bool
+    """Whether each of several tasks can have an adapter of this kind for itself."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,14 +64,15 @@ def parser() -> Parser:
 
 def find_cells(host: Host, tasks: Sequence[str]) -> Iterator[Cell]:
     """Yield every combination of the declared things."""
+    each = {name: not list(refusals_each(name, host)) for name in host.names("adapter")}
     parts = (host.names("adapter"), get_args(Attention), get_args(Packing), tasks, MODEL_FAMILIES)
     for adapter, attention, packing, task, model in product(*parts):
         combination = Combination(task, adapter, attention, packing, model)
-        yield Cell(combination, tuple(refusals(combination, host)))
+        yield Cell(combination, tuple(refusals(combination, host)), each[adapter])
 
 
 def as_document(cell: Cell) -> dict[str, Any]:
-    """Return a cell as JSON can hold it; `refused` is the line of the run's error, or null."""
+    """Return a cell as JSON can hold it; `refused` is the line of the run's error, or null, `each` as in `Cell`."""
     names = cell.combination
     return {
         "task": names.task,
@@ -77,6 +80,7 @@ def as_document(cell: Cell) -> dict[str, Any]:
         "attention": names.attention,
         "packing": names.packing,
         "model": names.model,
+        "each": cell.each,
         "refused": cell.refusals[0].line if cell.refusals else None,
     }
 
@@ -103,6 +107,8 @@ def show(cells: Sequence[Cell], console: Console) -> None:
         console.print(Text(", ".join(tasks), style="bold"))
         console.print(table)
     console.print(Text(f"all: {', '.join(MODEL_FAMILIES)}"))
+    each = dict.fromkeys(cell.combination.adapter for cell in cells if cell.each)
+    console.print(Text(f"one for each of several tasks (trainer.adapters=each): {', '.join(each) or 'none'}"))
     for number, rule in enumerate(rules, start=1):
         console.print(Text(f"{number}: {rule}"))
 

@@ -101,6 +101,17 @@ def refusals_together(tasks: Sequence[str], combination: Combination, host: Host
         )
 
 
+def refusals_each(adapter: str, host: Host) -> Iterator[Refusal]:
+    """Yield what stands against an adapter for each of several tasks."""
+    able = [ref.name for ref in host.refs("adapter") if isinstance(ref, AdapterRef) and ref.each]
+    if adapter not in able:
+        yield Refusal(
+            "several tasks can have an adapter each where that is a sum added to what the layers compute",
+            f"trainer.adapters=each does not go with adapter={adapter}: tasks with an adapter each share a pass of the "
+            f"backbone, to which each adds its own. Use {' or '.join(able)}, or trainer.adapters=shared.",
+        )
+
+
 def settled_packing(backbone: BackboneConfig, adapter: str, host: Host) -> BackboneConfig:
     """Return the backbone with padded batches where nothing else is asked for and the adapter needs them."""
     ref = host.get("adapter", adapter)

@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from vertebra.config.compatibility import combination_of, refusals_together
+from vertebra.config.compatibility import combination_of, refusals_each, refusals_together
 from vertebra.config.compose import Composition, compose, compose_in
 from vertebra.config.defaults import GROUPS
 from vertebra.config.document import OF_CHOICE
@@ -146,6 +146,8 @@ def join(
             "gpu.shard=true goes with one task: in a pass without sequences of a task its head has no gradients to exchange. "
             "Use gpu=ddp."
         )
+    if first.trainer.adapters == "each":
+        errors += _wrong_each(joined, host)
     if not errors:
         combination = combination_of(names[0], first.adapter.name, first.backbone, host)
         errors += [one.line for one in refusals_together(names, combination, host)]
@@ -162,6 +164,24 @@ def wrong_shares(choices: Sequence[TaskChoice]) -> Iterator[str]:
         yield f"{listed}: a share is that beside other tasks, whose rows an epoch goes over: leave one task without."
     elif sum(shares.values()) >= 1:
         yield f"{listed}: they leave nothing to the other tasks: their sum must be below 1."
+
+
+def _wrong_each(config: RunConfig, host: Host) -> Iterator[str]:
+    """Yield a line for each setting that does not go with an adapter for each task."""
+    yield from (one.line for one in refusals_each(config.adapter.name, host))
+    if config.backbone.gradient_checkpointing:
+        yield (
+            "trainer.adapters=each does not go with backbone.gradient_checkpointing=true: the second computation would not "
+            "know whose rows it has. Set it to false; a lower gpu.token_budget needs less memory, too."
+        )
+    weighed = [f"{one.name}.weight={one.weight:g}" for one in config.tasks if one.weight != TaskChoice.weight]
+    if config.trainer.weighting != "fixed":
+        weighed.append(f"trainer.weighting={config.trainer.weighting}")
+    for setting in weighed:
+        yield (
+            f"{setting} does not go with trainer.adapters=each: it weighs tasks against each other in what they share, and "
+            "they share nothing that is trained."
+        )
 
 
 def _of_choice(given: Mapping[str, Mapping[str, str]], errors: list[str]) -> dict[str, dict[str, Any]]:

@@ -182,6 +182,8 @@ class TrainerConfig(Strict):
     """Which root of their numbers sampling=temperature takes: 1 is proportional, and a large one uniform."""
     weighting: Literal["fixed", "uncertainty"] = "fixed"
     """With several tasks, whether their losses weigh what the tasks' settings say, or learn on top of it what they weigh."""
+    adapters: Literal["shared", "each"] = "shared"
+    """With several tasks, whether they share the adapter, or each trains one of its own and they have nothing in common."""
     behaviours: tuple[str, ...] = ()
     """Registered behaviours that change the training step."""
     baselines: bool = True

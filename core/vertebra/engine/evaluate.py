@@ -122,7 +122,7 @@ def _text_parts(
     wanted = [one for one in features if only is None or one.example in only]
     texts: dict[tuple[int, int], str] = {}
     if wanted:
-        writer = writer or Writer(model.backbone, task, devices)
+        writer = writer or Writer(model.backbone_of(task.name), task, devices)
         written = writer.write(wanted)
         texts = {(one.example, one.window): text for one, text in zip(wanted, written, strict=True)}
     for part in _output_parts(model, task, [one for one in features if one.n_targets], devices):

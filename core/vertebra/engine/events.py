@@ -39,6 +39,8 @@ class RunStart:
     """Those of the backbone's parameters that are trained."""
     head: int = 0
     """Parameters of the heads, beside the backbone's."""
+    adapters: int = 1
+    """How many adapters there are: one, or one for each task."""
 
     @property
     def trainable_parameters(self) -> int:

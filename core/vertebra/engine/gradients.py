@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,3 +23,12 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> T
     if limit is not None:
         torch._foreach_mul_(values, (limit / (norm + 1e-6)).clamp(max=1.0))
     return norm
+
+
+def clip_each(groups: Sequence[Iterable[nn.Parameter]], limit: float | None) -> Tensor:
+    """Do what `clip_gradients` does for each group by itself; return the norm of all gradients before that.
+
+    A group without a gradient is passed over; one has some.
+    """
+    norms = [clip_gradients(some, limit) for some in map(list, groups) if any(one.grad is not None for one in some)]
+    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))

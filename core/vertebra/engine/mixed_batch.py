@@ -5,7 +5,7 @@ Letters: T tokens in the stream, N sequences in it, P positions that the heads r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
@@ -40,6 +40,25 @@ class MixedBatch:
     segments: tuple[Segment, ...]
     """In the stream's order; none is empty."""
 
+    @classmethod
+    def of(cls, stream: PackedBatch, parts: Sequence[tuple[str, PackedBatch]]) -> MixedBatch:
+        """Return the stream of these batches, by their names, which stand in it one behind the other."""
+        tokens, sequences, positions = (
+            [slice(*ends) for ends in pairwise(accumulate(counts, initial=0))]
+            for counts in (
+                [one.n_tokens for _, one in parts],
+                [len(one) for _, one in parts],
+                [len(one.positions_P) for _, one in parts],
+            )
+        )
+        return cls(
+            stream,
+            tuple(
+                Segment(name, one, *places)
+                for (name, one), *places in zip(parts, sequences, tokens, positions, strict=True)
+            ),
+        )
+
     def split(self, rows_P: Tensor) -> dict[str, Tensor]:
         """Return for each segment its rows of (P, …), such as hidden states."""
         return {one.name: rows_P[one.positions] for one in self.segments}
@@ -59,14 +78,7 @@ def mix(batches: Mapping[str, PackedBatch], causal: Mapping[str, bool] | None = 
     names = [name for name, one in batches.items() if len(one)]
     if not parts:
         raise ValueError("a mixed batch needs a sequence")
-    tokens, sequences, positions = (
-        list(accumulate(counts, initial=0))
-        for counts in (
-            [one.n_tokens for one in parts],
-            [len(one) for one in parts],
-            [len(one.positions_P) for one in parts],
-        )
-    )
+    tokens = list(accumulate((one.n_tokens for one in parts), initial=0))
     hidden = [one.hidden_PD for one in parts]
     stream = PackedBatch(
         input_ids_T=torch.cat([one.input_ids_T for one in parts]),
@@ -84,12 +96,4 @@ def mix(batches: Mapping[str, PackedBatch], causal: Mapping[str, bool] | None = 
         else tuple(causal[name] for name, one in zip(names, parts, strict=True) for _ in range(len(one))),
         hidden_PD=None if any(one is None for one in hidden) else torch.cat([one for one in hidden if one is not None]),
     )
-    return MixedBatch(
-        stream,
-        tuple(
-            Segment(name, part, *(slice(*ends) for ends in bounds))
-            for name, part, *bounds in zip(
-                names, parts, pairwise(sequences), pairwise(tokens), pairwise(positions), strict=True
-            )
-        ),
-    )
+    return MixedBatch.of(stream, list(zip(names, parts, strict=True)))

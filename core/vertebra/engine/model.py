@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from vertebra.engine.adapters.mixed import LoRA, MixedBackbone
 from vertebra.engine.backbone import Backbone
+from vertebra.engine.mixed_batch import MixedBatch
 from vertebra.engine.packing import PackedBatch
 from vertebra.engine.task_weights import UncertaintyWeighting
 from vertebra.tasks.heads import run_head
@@ -19,27 +21,56 @@ class TaskModel(nn.Module):
     """A backbone with heads by the names of their tasks."""
 
     def __init__(
-        self, backbone: Backbone, heads: Mapping[str, nn.Module], weighting: UncertaintyWeighting | None = None
+        self,
+        backbone: Backbone,
+        heads: Mapping[str, nn.Module],
+        weighting: UncertaintyWeighting | None = None,
+        adapted: Mapping[str, Backbone] | None = None,
     ) -> None:
-        """`weighting` learns what the losses of several tasks weigh."""
+        """`weighting` learns what the losses of several tasks weigh.
+
+        `adapted` has for each task a view of the plain backbone with an adapter of its own (`adapt_each`); by default the
+        backbone is the same for all.
+        """
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
         self.weighting = weighting
+        self.adapted = nn.ModuleDict(adapted or {})
+        self._mixed = (
+            MixedBackbone(backbone, {task: LoRA.of(one) for task, one in adapted.items()}) if adapted else None
+        )
+
+    @property
+    def apart(self) -> bool:
+        """Whether tasks have all that is trained for themselves, an adapter included."""
+        return self._mixed is not None
+
+    def own_parameters(self, task: str) -> list[nn.Parameter]:
+        """Return what is trained for one task: its head, and its adapter where tasks are `apart`."""
+        parts = [self.heads[task], *([self.adapted[task]] if self.apart else [])]
+        shared = {id(one) for one in self.backbone.parameters()}
+        return [one for part in parts for one in part.parameters() if one.requires_grad and id(one) not in shared]
+
+    def backbone_of(self, task: str) -> Backbone:
+        """Return the backbone as a task reads it, with its own adapter where it has one."""
+        found = self.adapted[task] if self.apart else self.backbone
+        assert isinstance(found, Backbone)
+        return found
 
     def forward(self, batch: PackedBatch, task: str) -> Tensor:
         """Return a task's outputs (P, …) at the positions that its features name."""
-        return self._read(task, self._hidden(batch), batch)
+        return self._read(task, self._hidden(batch, [(task, batch)]), batch)
 
     def outputs(self, batch: PackedBatch, tasks: Sequence[str]) -> list[tuple[int, PackedBatch, Tensor]]:
         """Return for each task in the stream its number in `tasks`, its sequences alone, and its outputs (P, …).
 
-        The backbone makes one pass for all of them.
+        The backbone makes one pass for all of them. Where tasks are `apart`, their sequences must be so in the stream.
         """
         if not batch.parts:
             member = batch.features[0].member
             return [(member, batch, self(batch, tasks[member]))]
-        hidden_PD = self._hidden(batch)
+        hidden_PD = self._hidden(batch, [(tasks[part.member], part.batch) for part in batch.parts])
         return [
             (
                 part.member,
@@ -49,8 +80,11 @@ class TaskModel(nn.Module):
             for part in batch.parts
         ]
 
-    def _hidden(self, batch: PackedBatch) -> Tensor:
-        hidden_PD: Tensor = self.backbone(batch) if batch.hidden_PD is None else batch.hidden_PD
+    def _hidden(self, batch: PackedBatch, parts: Sequence[tuple[str, PackedBatch]]) -> Tensor:
+        if batch.hidden_PD is not None:
+            return batch.hidden_PD
+        mixed = self._mixed
+        hidden_PD: Tensor = self.backbone(batch) if mixed is None else mixed(MixedBatch.of(batch, parts))
         return hidden_PD
 
     def _read(self, task: str, hidden_PD: Tensor, batch: PackedBatch) -> Tensor:
@@ -60,7 +94,8 @@ class TaskModel(nn.Module):
     @property
     def trained(self) -> nn.Module:
         """What training changes: all of it, the heads alone where the backbone is frozen, or what an adapter chose."""
-        trained = [parameter.requires_grad for parameter in self.backbone.parameters()]
+        backbones = (self.backbone, self.adapted)
+        trained = [parameter.requires_grad for one in backbones for parameter in one.parameters()]
         return self if all(trained) else Part(self) if any(trained) or self.weighting is not None else self.heads
 
 

@@ -15,6 +15,8 @@ from vertebra.engine.muon import Muon
 from vertebra.engine.task_weights import LOG_VARIANCE_RATE
 
 Groups = list[dict[str, Any]]
+OF_BACKBONE = ("backbone.", "adapted.")
+"""How the names of a model's parameters begin that are the backbone's, or of an adapter in it."""
 
 
 def adamw(groups: Groups, config: TrainerConfig) -> torch.optim.Optimizer:
@@ -41,18 +43,18 @@ def parameter_groups(model: nn.Module, config: TrainerConfig, learning_rate: flo
     does not occur. `hidden` says whether a group holds matrices inside layers, which some optimizers treat by themselves.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    depth = _depth(name for name, _ in named if name.startswith("backbone."))
+    depth = _depth(name for name, _ in named if name.startswith(OF_BACKBONE))
     groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for name, parameter in named:
-        if name.startswith("backbone."):
+        if name.startswith(OF_BACKBONE):
             rate = learning_rate * config.layer_decay ** (depth - _level(name, depth))
         elif name.startswith("weighting."):
             rate = LOG_VARIANCE_RATE
         else:
             rate = config.head_learning_rate or learning_rate
-        embedding = name.startswith("backbone.") and _level(name, depth) == 0
+        embedding = name.startswith(OF_BACKBONE) and _level(name, depth) == 0
         decay = 0.0 if parameter.ndim < 2 or embedding else config.weight_decay
-        hidden = name.startswith("backbone.") and _layer(name) is not None and parameter.ndim == 2
+        hidden = name.startswith(OF_BACKBONE) and _layer(name) is not None and parameter.ndim == 2
         new = {"params": [], "lr": rate, "weight_decay": decay, "hidden": hidden}
         group = groups.setdefault((rate, decay, hidden), new)
         group["params"].append(parameter)

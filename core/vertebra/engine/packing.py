@@ -114,7 +114,10 @@ Collate = Callable[[Sequence[Features]], Tensor | None]
 
 def pack(features: Sequence[Features], collate: Collate) -> PackedBatch:
     """Lay features into one stream, the longest first (equal ones keep their order)."""
-    ordered = tuple(sorted(features, key=len, reverse=True))
+    return _lay(tuple(sorted(features, key=len, reverse=True)), collate)
+
+
+def _lay(ordered: tuple[Features, ...], collate: Collate) -> PackedBatch:
     lengths = [len(one) for one in ordered]
     starts = np.concatenate([[0], np.cumsum(lengths)])
     return PackedBatch(
@@ -134,12 +137,16 @@ def pack(features: Sequence[Features], collate: Collate) -> PackedBatch:
     )
 
 
-def pack_tasks(features: Sequence[Features], collates: Sequence[Collate]) -> PackedBatch:
-    """Lay the features of one task or several into one stream, as `pack` does; each task collates its own targets."""
+def pack_tasks(features: Sequence[Features], collates: Sequence[Collate], *, apart: bool = False) -> PackedBatch:
+    """Lay the features of one task or several into one stream, as `pack` does; each task collates its own targets.
+
+    With `apart` the sequences of each task stand together, those of the first one first.
+    """
     members = sorted({one.member for one in features})
     if len(members) == 1:
         return pack(features, collates[members[0]])
-    whole = pack(features, lambda _: None)
+    ordered = sorted(features, key=lambda one: (one.member if apart else 0, -len(one)))
+    whole = _lay(tuple(ordered), lambda _: None)
     owners_P = np.repeat([one.member for one in whole.features], whole.position_counts)
     parts = tuple(
         Part(

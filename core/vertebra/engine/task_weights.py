@@ -7,6 +7,8 @@ number. A task weighs as many examples as it has in the step, times its own weig
 
 with m_t examples and n_t targets of task t. So a task of many targets, such as a tag for each word, does not outweigh one of
 a single target, and what sampling says of examples holds for gradients. With one task it is the mean over all targets.
+
+Where tasks share nothing that is trained there is nothing to weigh: each has the loss that it has alone, and a step their sum.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class StepWeights:
     """What each task weighs in a step, by its number."""
 
     shares: Mapping[int, float]
-    """Of the step's loss; they add up to 1. A task without targets in the step has none."""
+    """Of the step's loss; they add up to 1, or are 1 for each task. A task without targets in the step has none."""
     targets: Mapping[int, int]
     """n_t, the targets of each task."""
 
@@ -42,14 +44,19 @@ class StepWeights:
         return n_targets / self.targets[member]
 
 
-def weigh(examples: Sequence[Sequence[Features]], weights: Sequence[float]) -> StepWeights:
-    """Return the weights in a step of these examples, each its sequences; `weights` has w_t of each task."""
+def weigh(examples: Sequence[Sequence[Features]], weights: Sequence[float], *, apart: bool = False) -> StepWeights:
+    """Return the weights in a step of these examples, each its sequences; `weights` has w_t of each task.
+
+    `apart` is for tasks that share nothing that is trained; `weights` plays no part then.
+    """
     targets: Counter[int] = Counter()
     counts: Counter[int] = Counter()
     for example in examples:
         if n_targets := sum(one.n_targets for one in example):
             targets[example[0].member] += n_targets
             counts[example[0].member] += 1
+    if apart:
+        return StepWeights(dict.fromkeys(counts, 1.0), targets)
     parts = {member: weights[member] * count for member, count in counts.items()}
     whole = sum(parts.values())
     return StepWeights({member: part / whole for member, part in parts.items()}, targets)

@@ -22,7 +22,7 @@ from vertebra.engine.adapters.adapter import Adapter
 from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.devices import Devices
 from vertebra.engine.events import EvaluationEnd, StepEnd
-from vertebra.engine.gradients import clip_gradients
+from vertebra.engine.gradients import clip_each
 from vertebra.engine.members import (
     Member,
     evaluation_end,
@@ -157,7 +157,7 @@ class Trainer:
         if not examples:  # all of them are of tasks that have left
             self.progress.step += 1
             return
-        weights = weigh(examples, [member.weight for member in self.members])
+        weights = weigh(examples, [member.weight for member in self.members], apart=self.model.apart)
         if not weights.shares:
             raise RunError(f"Step {step + 1} has no targets: examples {self._ids(features)}.")
         losses, norm = self._accumulate(step, features, weights), self._clipped_norm()
@@ -217,7 +217,7 @@ class Trainer:
         if self.devices.sharded:
             self._keep_pace(step, features, weights)
         elif accelerator.num_processes > 1:
-            self._add_up_gradients()
+            self._add_up_gradients(weights)
         if self.start is not None:
             self.start.add_gradients()
         return accelerator.reduce(total, "sum") if accelerator.num_processes > 1 else total
@@ -294,7 +294,7 @@ class Trainer:
         for member in sorted({one.member for one in piece}):
             own = [one for one in piece if one.member == member]
             completed += of_member(member, self.members[member].task.complete(own, seed))
-        return pack_tasks(completed, [member.task.collate for member in self.members])
+        return pack_tasks(completed, [member.task.collate for member in self.members], apart=self.model.apart)
 
     def _require_finite_loss(self, step: int, piece: Sequence[Features], loss: float) -> None:
         if not np.isfinite(loss):
@@ -310,9 +310,21 @@ class Trainer:
                 "Lower trainer.learning_rate, or use gpu.precision=fp32."
             )
 
-    def _add_up_gradients(self) -> None:
-        """Add the gradients of all processes: once a step, so that processes with unequal numbers of pieces never wait."""
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+    def _add_up_gradients(self, weights: StepWeights) -> None:
+        """Add the gradients of all processes: once a step, so that processes with unequal numbers of pieces never wait.
+
+        What is a task's own has no gradient in a step without the task, as in one process: it then stays as it is.
+        """
+        used, idle = (
+            {
+                id(one)
+                for member, task in enumerate(self.tasks)
+                if (member in weights.shares) == is_in_step
+                for one in self.model.own_parameters(task)
+            }
+            for is_in_step in (True, False)
+        )
+        parameters = [one for one in self.model.parameters() if one.requires_grad and id(one) not in idle - used]
         flat = torch.cat(
             [
                 (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten()
@@ -325,7 +337,8 @@ class Trainer:
 
     def _clipped_norm(self) -> Tensor:
         if not self.devices.sharded:
-            return clip_gradients(self.model.parameters(), self.config.clip)
+            apart = [self.model.own_parameters(task) for task in self.tasks] if self.model.apart else None
+            return clip_each(apart or [self.model.parameters()], self.config.clip)
         from vertebra.engine.sharding import clip_shards
 
         return clip_shards(self.model.parameters(), self.config.clip)

@@ -34,9 +34,9 @@ def register_adapters() -> list[AdapterRef]:
         AdapterRef("frozen", f"{parts}:frozen", summary="train the head alone"),
         AdapterRef("layer_norm", f"{parts}:layer_norm", rate=10.0, summary="train the norms"),
         AdapterRef("top_layers", f"{parts}:top_layers", f"{config}:TopLayersConfig", "train the uppermost layers"),
-        AdapterRef("lora", f"{peft}:lora", f"{config}:LoRAConfig", "add low-rank matrices", rate=10.0),
+        AdapterRef("lora", f"{peft}:lora", f"{config}:LoRAConfig", "add low-rank matrices", rate=10.0, each=True),
         AdapterRef("dora", f"{peft}:lora", f"{config}:LoRAConfig", "low-rank directions, and lengths", rate=10.0),
-        AdapterRef("rslora", f"{peft}:lora", f"{config}:LoRAConfig", "lora for high ranks", rate=5.0),
+        AdapterRef("rslora", f"{peft}:lora", f"{config}:LoRAConfig", "lora for high ranks", rate=5.0, each=True),
         AdapterRef(
             "adalora",
             "vertebra.engine.adapters.adalora:adalora",

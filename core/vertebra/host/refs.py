@@ -86,6 +86,8 @@ class AdapterRef(Ref):
     """The families of tasks (`Task.family`) that it works for; None for all."""
     rate: float = 1.0
     """What `trainer.learning_rate=auto` multiplies the backbone's rate with."""
+    each: bool = False
+    """Whether each of several tasks can train one of its own (`trainer.adapters=each`): only what peft's plain LoRA adds."""
 
     kind = "adapter"
 

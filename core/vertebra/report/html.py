@@ -121,7 +121,9 @@ def _adapter(found: Any) -> str:
     """Say what is trained; nothing for a run of a time when that was not written down."""
     if not isinstance(found, Mapping):
         return ""
-    return describe_trained(str(found["name"]), found["trained"], found["backbone"], found["head"])
+    return describe_trained(
+        str(found["name"]), found["trained"], found["backbone"], found["head"], found.get("adapters", 1)
+    )
 
 
 def _attention(found: Any) -> str:

@@ -175,7 +175,11 @@ def describe_start(run: RunStart) -> str:
     splits = ", ".join(f"{count(rows)} {split}" for split, rows in run.examples.items())
     what = f"training {', '.join(run.tasks)} on {run.backbone} ({magnitude(run.parameters)} parameters); rows: {splits}"
     notes = [f"note: {note}" for note in run.notes]
-    trained = describe_trained(run.adapter, run.trained, run.parameters, run.head) if run.trained or run.head else ""
+    trained = (
+        describe_trained(run.adapter, run.trained, run.parameters, run.head, run.adapters)
+        if run.trained or run.head
+        else ""
+    )
     return "\n".join(line for line in (what, trained, run.settings, run.device, *notes) if line)
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_model
+
 import vertebra
 from vertebra.config.document import to_document
 from vertebra.config.schema import RunConfig
@@ -19,7 +21,7 @@ from vertebra.runs.bundle_card import write_card
 from vertebra.runs.bundle_folder import BUNDLE, FORMAT, BundleFolder
 from vertebra.runs.folder import RunFolder
 from vertebra.runs.load import LoadedRun, load
-from vertebra.runs.saved import expected_base, shape_of
+from vertebra.runs.saved import adapter_folder, expected_base, own_heads, shape_of
 
 KEPT = ("key", "created", "notes", "plugins")
 """What a bundle says as its run does."""
@@ -66,11 +68,13 @@ def export_bundle(run: Path | str, output: Path, host: Host, backbone: Path | st
         if (source.path / "intervals.json").is_file():
             shutil.copy2(source.path / "intervals.json", folder / "intervals.json")
         (folder / "model").mkdir()
-        for name in ("heads.safetensors", "tasks.json"):
-            shutil.copy2(source.model / name, folder / "model" / name)
-        if (source.model / "adapter").is_dir():
+        # Of a run of several tasks these are what one of them learnt.
+        save_model(own_heads(loaded.model), str(folder / "model" / "heads.safetensors"))
+        learnt = RunFolder(source.model).read_json("tasks.json")
+        RunFolder(folder / "model").write_json("tasks.json", {loaded.task.name: learnt[loaded.task.name]})
+        if (adapter := adapter_folder(source, loaded.task.name)).is_dir():
             (folder / "model" / "adapter").mkdir()
-            for file in _adapter_files(source.model / "adapter"):
+            for file in _adapter_files(adapter):
                 shutil.copy2(file, folder / "model" / "adapter" / file.name)
         bundle.write_text("README.md", write_card(about, metrics, loaded.task.state(), config))
 

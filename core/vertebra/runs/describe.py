@@ -72,6 +72,11 @@ def rows_by_split(parts: Sequence[Prepared]) -> dict[str, int]:
     return counts
 
 
+def adapters_of(config: RunConfig) -> int:
+    """Return how many adapters a run has: one, or one for each of its tasks."""
+    return len(config.tasks) if config.trainer.adapters == "each" else 1
+
+
 def describe(
     run: RunFolder,
     places: Mapping[str, RunFolder],
@@ -95,6 +100,7 @@ def describe(
             **asdict(counts),
             "share": counts.share,
             "base": backbone.adapter.base_fingerprint if backbone.adapter else None,
+            "adapters": adapters_of(config),
         },
         notes=list(notes),
         plugins=active_plugins(host),

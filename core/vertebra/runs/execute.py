@@ -34,7 +34,7 @@ from vertebra.report.trackers import create_trackers
 from vertebra.runs.baselines import compute
 from vertebra.runs.consolidation import find_importance
 from vertebra.runs.cost import CostMeter
-from vertebra.runs.describe import attention_notes, describe, joined_notes, own_notes, rows_by_split
+from vertebra.runs.describe import adapters_of, attention_notes, describe, joined_notes, own_notes, rows_by_split
 from vertebra.runs.environment import describe_environment
 from vertebra.runs.folder import RunFolder, now
 from vertebra.runs.key import active_plugins, anchored, run_key
@@ -210,6 +210,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
                 adapter=config.adapter.name,
                 trained=counts.trained,
                 head=counts.head,
+                adapters=adapters_of(settled),
             ),
         )
         with pruning.told_apart():
@@ -242,7 +243,8 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
     ending = {"status": "finished", "seconds": round(seconds, 1), "weights": weights}
     # Until the status says so the run can be resumed, so everything else comes first.
     if len(parts) > 1:
-        finish(run, places, settled, notes_by_task, host, ending)
+        counts_by_task = {name: count_parameters(model, name) for name in places}
+        finish(run, places, settled, notes_by_task, counts_by_task, host, ending)
     write_report(run, host, ending)
     run.update_state(**ending)
     checkpoints.clear()

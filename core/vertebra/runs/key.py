@@ -21,7 +21,7 @@ WITHOUT_EFFECT = (
     ("trainer", "checkpoint_every"),
 )
 """Settings that cannot change a result."""
-OF_SEVERAL = ("sampling", "sampling_temperature", "weighting")
+OF_SEVERAL = ("sampling", "sampling_temperature", "weighting", "adapters")
 """Settings of the trainer that matter to a run of several tasks alone."""
 
 

@@ -240,7 +240,7 @@ def put_together(
     backbone = adapt(backbone, saved.config, host, fingerprint)
     if base is not None:
         own_what_is_trained(backbone, base)
-    load_adapter(folder, backbone, own_backbone=saved.own_backbone)
+    load_adapter(folder, task.name, backbone, own_backbone=saved.own_backbone)
     model = TaskModel(backbone, {task.name: task.build_head_on(backbone)})
     load_heads(folder, model)
     loaded = LoadedRun(folder, saved.config, task, model.to(devices.accelerator.device).eval(), devices)

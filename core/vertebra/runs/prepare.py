@@ -14,6 +14,7 @@ from vertebra.data.encode import encode_shared, encode_split
 from vertebra.data.keys import hashed
 from vertebra.data.load import Splits, load_splits
 from vertebra.engine.adapters.adapter import adapt, leave_room
+from vertebra.engine.adapters.each import adapt_each
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.checkpoints import file_hash
 from vertebra.engine.devices import Devices
@@ -247,12 +248,16 @@ def place(model: TaskModel, devices: Devices) -> TaskModel:
 
 
 def build_model(backbone: Backbone, tasks: Sequence[Task], config: RunConfig, host: Host) -> TaskModel:
-    """Put the configured adapter, and for each task a new head that is a function of the seed, on the backbone."""
-    adapted = adapt(backbone, config, host)
+    """Put the configured adapter, or one for each task, and heads on the backbone; all of them are functions of the seed."""
+    each: dict[str, Backbone] = {}
+    if config.trainer.adapters == "each" and len(tasks) > 1:
+        each = adapt_each(backbone, [task.name for task in tasks], config, host)
+    else:
+        backbone = adapt(backbone, config, host)
     heads = {}
     for task in tasks:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # so that a head begins as in a run of its task alone
-            heads[task.name] = task.build_head_on(adapted)
+            heads[task.name] = task.build_head_on(each.get(task.name, backbone))
     learns = config.trainer.weighting == "uncertainty" and len(tasks) > 1
-    return TaskModel(adapted, heads, UncertaintyWeighting(len(tasks)) if learns else None)
+    return TaskModel(backbone, heads, UncertaintyWeighting(len(tasks)) if learns else None, each)

@@ -3,7 +3,8 @@
 model/backbone/      config.json, model.safetensors and the tokenizer: `AutoModel.from_pretrained` reads it, and
                      `AutoModelForCausalLM.from_pretrained` where the task writes texts. A run with an adapter has it only
                      where the backbone began with random weights, and then as it was without the adapter
-model/adapter/       what the adapter learnt; of one by peft, what `PeftModel.from_pretrained` reads
+model/adapter/       what the adapter learnt; of one by peft, what `PeftModel.from_pretrained` reads. Where each task has one
+                     of its own, that is a folder in here by the task's name
 model/heads.safetensors
 model/tasks.json     for each task what its `fit` learnt
 """
@@ -80,8 +81,14 @@ def load_heads(run: RunFolder, model: TaskModel) -> None:
         raise RunError(f"Cannot read the heads in '{file}': {str(error).splitlines()[0]}") from error
 
 
-def load_adapter(run: RunFolder, backbone: Backbone, *, own_backbone: bool) -> None:
-    """Put what the adapter learnt into an adapted backbone; `own_backbone` where that is the one saved with the run.
+def adapter_folder(run: RunFolder, task: str) -> Path:
+    """Return where the adapter of a task is, which may be that of all tasks of the run."""
+    shared = run.model / "adapter"
+    return own if (own := shared / task).is_dir() else shared
+
+
+def load_adapter(run: RunFolder, task: str, backbone: Backbone, *, own_backbone: bool) -> None:
+    """Put what the task's adapter learnt into an adapted backbone; `own_backbone` where that is the one saved with the run.
 
     `RunError` where the files are damaged, or the backbone is another one than the run began with.
     """
@@ -93,7 +100,7 @@ def load_adapter(run: RunFolder, backbone: Backbone, *, own_backbone: bool) -> N
             "its vocabulary have changed. Give it the one that it was trained on."
         )
     if backbone.adapter.tensors():
-        backbone.adapter.load(run.model / "adapter")
+        backbone.adapter.load(adapter_folder(run, task))
 
 
 def expected_base(run: RunFolder) -> str | None:

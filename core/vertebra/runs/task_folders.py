@@ -8,13 +8,14 @@ RUN/                what belongs to all of them, and their scores together, unde
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra.config.document import to_document
 from vertebra.config.schema import RunConfig
 from vertebra.data.keys import hashed
+from vertebra.engine.counting import ParameterCounts
 from vertebra.engine.members import by_task
 from vertebra.errors import RunError
 from vertebra.host.manager import Host
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from vertebra.runs.prepare import Prepared
 
 SHARED = ("key", "backbone", "adapter", "plugins", "created", "language_model")
-"""What `run.json` says of a task as of its run."""
+"""What `run.json` says of a task as of its run, apart from the numbers of parameters, which are its own."""
 
 
 def make_places(run: RunFolder, parts: Sequence[Prepared]) -> dict[str, RunFolder]:
@@ -96,6 +97,7 @@ def finish(
     places: Mapping[str, RunFolder],
     config: RunConfig,
     notes: Mapping[str, Sequence[str]],
+    counts: Mapping[str, ParameterCounts],
     host: Host,
     ending: Mapping[str, Any],
 ) -> None:
@@ -106,6 +108,8 @@ def finish(
         place.write_config(to_document(replace(config, tasks=(choice,))))
         place.write_json("environment.json", run.read_json("environment.json"))
         together = [one.name for one in config.tasks]
+        own = counts[choice.name]
+        about["adapter"] = {**about["adapter"], **asdict(own), "share": own.share, "adapters": 1}
         place.update_state(**about, tasks=[choice.name], together=together, notes=list(notes[choice.name]))
         write_report(place, host, ending)
         place.update_state(**ending)

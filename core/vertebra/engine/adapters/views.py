@@ -18,18 +18,21 @@ def view(
     language_model: bool = False,
     attention: Attention | None = None,
     packing: Packing | None = None,
+    same_parameters: bool = False,
 ) -> Backbone:
     """Return a plain backbone over the same storages; an adapter on it is its own, and `own_what_is_trained` makes it exact.
 
     `language_model` asks for the language-model head, too. `attention` and `packing`, which may only become `padded`, are by
-    default the backbone's.
+    default the backbone's. With `same_parameters` the view has the backbone's very parameters, which follow it to another
+    device; that is for a backbone that nobody trains.
     """
     whole = backbone.language_model if language_model else backbone.model
     if whole is None:
         raise BackboneError(f"Backbone '{backbone.info.name}' was loaded without its language-model head.")
     # New parameters over the same storages: what an adapter freezes, or trains, is not frozen or trained elsewhere.
     shared: dict[int, object] = {
-        id(one): nn.Parameter(one.data, requires_grad=one.requires_grad) for one in whole.parameters()
+        id(one): one if same_parameters else nn.Parameter(one.data, requires_grad=one.requires_grad)
+        for one in whole.parameters()
     }
     shared |= {id(one): one for one in whole.buffers()}
     copied = copy.deepcopy(whole, shared)
