@@ -133,7 +133,7 @@ def test_the_markdown_has_the_tables(board: Path) -> None:
     best = document(board)["tasks"][1]["results"][0]
     assert f"**{100 * best['mean']:.2f}**" in text and "| 40.00 (majority) |" in text
     tables = [line for line in text.splitlines() if line.startswith("| system")]
-    assert tables == ["| system | normalised average | average rank | time | CPU time | tokens/s | memory | trained |"]
+    assert tables == ["| system | normalised | rank | time | CPU time | tokens/s | memory | trained |"]
 
 
 def test_the_page_asks_for_nothing_and_escapes_titles(board: Path) -> None:
@@ -318,3 +318,11 @@ def test_letters_of_plots_are_those_of_the_page(page: Page, tmp_path: Path, syst
     heights = page.run(LETTERS)
     assert len(heights) >= 2
     assert all(0.7 * line < height < 1.3 * line for height in heights), (line, heights)
+
+
+def test_a_system_alone_does_not_stand_out(board: Path, tmp_path: Path) -> None:
+    assert main(["leaderboard", *map(str, board.glob("strong-*")), "--output", str(tmp_path)]) == 0
+    text = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    assert "| sentiment, " in text and "**" not in text and "bold" not in text
+    page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert "Bold:" not in page and 'class="score best' not in page

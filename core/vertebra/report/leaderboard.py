@@ -160,7 +160,7 @@ def heat_row(task: TaskBoard, systems: Sequence[str]) -> HeatRow:
     scores = [*(one.mean for one in task.results), *(one.score for one in task.baselines)]
     shares = normalised(scores, higher_is_better=task.higher_is_better)
     by_system = {
-        one.system: HeatCell(one.mean, one.interval, share, not task.beaten_by(one.system))
+        one.system: HeatCell(one.mean, one.interval, share, task.stands_out(one.system))
         for one, share in zip(task.results, shares, strict=False)
     }
     return HeatRow(task, [by_system.get(name) for name in systems], best_baseline(task))
@@ -254,9 +254,9 @@ def as_markdown(board: Leaderboard, scale: Scale) -> str:
     ]
     parts = [
         f"# {board.title}",
-        markdown_table(["system", "normalised average", "average rank", *(COST_NAMES[name] for name in costs)], ranked),
-        "Mean over seeds with its 95 % interval over examples and seeds, in percent; bold where no system is better by its "
-        "corrected p-value.",
+        markdown_table(["system", "normalised", "rank", *(COST_NAMES[name] for name in costs)], ranked),
+        "Mean over seeds with its 95 % interval over examples and seeds, in percent"
+        + ("; bold where no system is better by its corrected p-value." if len(systems) > 1 else "."),
         markdown_table(["task", *systems, "best baseline"], scored),
     ]
     if note := scale.note([task.metric for task in board.tasks]):
@@ -288,7 +288,7 @@ def as_markdown(board: Leaderboard, scale: Scale) -> str:
 def written_result(task: TaskBoard, result: Result, scale: Scale) -> str:
     """Write a score with its interval: `**62.91** (61.5–64.2)`."""
     score = scale.score(task.metric, result.mean)
-    shown = score if task.beaten_by(result.system) else f"**{score}**"
+    shown = f"**{score}**" if task.stands_out(result.system) else score
     return f"{shown} ({scale.span(task.metric, result.interval)})"
 
 

@@ -89,9 +89,9 @@ class TaskBoard:
         """Return a system's result."""
         return next((one for one in self.results if one.system == system), None)
 
-    def beaten_by(self, system: str) -> bool:
-        """Whether another system is better on this task, by its adjusted p-value."""
-        return any(
+    def stands_out(self, system: str) -> bool:
+        """Whether there are other systems, and none is better on this task by its adjusted p-value."""
+        return len(self.results) > 1 and not any(
             pair.adjusted < 0.05 and system == (pair.second if self._better(pair) else pair.first)
             for pair in self.pairs
         )
