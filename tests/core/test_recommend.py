@@ -38,3 +38,7 @@ def test_random_weights_and_heads_alone_are_not(init: str, frozen: bool) -> None
 def test_what_is_said_stays() -> None:
     said = TrainerConfig(epochs=2.5, learning_rate=1e-3, warmup=0.2)
     assert settle(said, backbone(), 10, factor=10) == said
+
+
+def test_nor_is_running_text() -> None:
+    assert settle(TrainerConfig(), backbone(), None).epochs == 5.0

@@ -16,9 +16,9 @@ mostly too few steps (Mosbach, Andriushchenko and Klakow 2021, who take 20 epoch
 
 
 def settle(
-    config: TrainerConfig, backbone: BackboneInfo, examples: int, *, frozen: bool = False, factor: float = 1.0
+    config: TrainerConfig, backbone: BackboneInfo, examples: int | None, *, frozen: bool = False, factor: float = 1.0
 ) -> TrainerConfig:
-    """Return the configuration with each `auto` replaced by a number, for so many training examples.
+    """Return the configuration with each `auto` replaced by a number, for so many training examples (None: running text).
 
     An adapter's rate is `factor` times the backbone's.
     """
@@ -32,7 +32,7 @@ def settle(
         # forget and much to learn.
         millions = backbone.parameters / 1e6
         rate = 5e-4 if millions < 20 else 1e-4 if millions < 50 else 5e-5 if millions < 400 else 2e-5
-        enough = math.ceil(ENOUGH_STEPS * config.batch_size / max(1, examples))
+        enough = 0 if examples is None else math.ceil(ENOUGH_STEPS * config.batch_size / max(1, examples))
         epochs, warmup = max(5.0 if millions < 20 else 3.0, min(float(enough), MOST_EPOCHS)), 0.06
     return replace(
         config,

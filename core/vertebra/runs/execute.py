@@ -47,6 +47,7 @@ from vertebra.runs.saved import save_model_folder
 from vertebra.runs.shared import Shared
 from vertebra.runs.signals import stop_on_signal
 from vertebra.runs.task_folders import finish, make_places, write_together
+from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.task import Task
 
 
@@ -152,7 +153,9 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
         devices = devices.with_budget(min(measured))
     factor = rate_factor(config.adapter.name, host)
     rows = rows_by_split(parts)
-    trainer_config = settle(config.trainer, backbone.info, rows["train"], frozen=config.backbone.freeze, factor=factor)
+    # A window of running text has a target for each token: few of them are much to learn from.
+    examples = None if any(isinstance(part.task, CorpusTask) for part in parts) else rows["train"]
+    trainer_config = settle(config.trainer, backbone.info, examples, frozen=config.backbone.freeze, factor=factor)
     settled = replace(config, trainer=trainer_config, gpu=devices.config)
     importance = find_importance(settled.trainer, run, backbone, devices, host)
     taken = [part.head for part in parts if part.head] + ([importance.source] if importance else [])
