@@ -30,6 +30,7 @@ sys.path.insert(0, str(DOCS))  # for the module beside this one, also where this
 
 import distributed_plan  # noqa: E402
 import public_names  # noqa: E402
+from benchmark_page import leaderboard  # noqa: E402
 from command_help import commands  # noqa: E402
 from docstrings import descriptions, signature, text_of  # noqa: E402
 from results_page import results  # noqa: E402
@@ -182,6 +183,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "example": example,
     "promises": promises,
     "distributed_plan": distributed_plan.plan,
+    "leaderboard_core": lambda: leaderboard(DOCS / "benchmark" / "core.json"),
     "performance": lambda: performance(DOCS / "performance"),
     "results_full": lambda: results(DOCS / "results", "full"),
     "results_small": lambda: results(DOCS / "results", "small"),
