@@ -2,6 +2,7 @@
 
     ```bash                     run by the fast tests
     ```bash slow                run by the slow tests
+    ```bash slow with optuna    run by the slow tests where that library is installed, one of an extra
     ```bash needs the Hub       not run, for the reason that follows `needs`; its commands are checked all the same
     ```toml file: pyproject.toml    written to that file before what stands below it is run
 
@@ -45,7 +46,12 @@ class Block:
     @property
     def slow(self) -> bool:
         """Whether only the slow tests run it."""
-        return self.mark == "slow"
+        return self.mark == "slow" or self.extra is not None
+
+    @property
+    def extra(self) -> str | None:
+        """The library of an extra that it needs."""
+        return self.mark.removeprefix("slow with ") if self.mark.startswith("slow with ") else None
 
     @property
     def needs(self) -> str | None:
