@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vertebra.config.schema import TrainerConfig
 from vertebra.engine.recommend import ENOUGH_STEPS, MOST_EPOCHS, settle
+from vertebra.runs.describe import rows_of_epoch
 
 
 def backbone(init: str = "pretrained", parameters: float = 9e6) -> Any:
@@ -42,3 +43,12 @@ def test_what_is_said_stays() -> None:
 
 def test_nor_is_running_text() -> None:
     assert settle(TrainerConfig(), backbone(), None).epochs == 5.0
+
+
+def test_replayed_rows_make_no_epoch_longer() -> None:
+    def part(rows: int, share: float | None) -> Any:
+        splits = SimpleNamespace(rows={"train": [{}] * rows})
+        return SimpleNamespace(task=None, choice=SimpleNamespace(share=share), splits=splits)
+
+    assert rows_of_epoch([part(30, None), part(1000, 0.1)]) == 30
+    assert rows_of_epoch([part(30, None), part(1000, None)]) == 1030

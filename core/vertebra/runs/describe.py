@@ -18,6 +18,7 @@ from vertebra.runs.folder import RunFolder
 from vertebra.runs.key import active_plugins
 from vertebra.runs.prepare import Prepared
 from vertebra.runs.task_folders import write_data, write_data_together
+from vertebra.tasks.corpus_task import CorpusTask
 
 
 def own_notes(part: Prepared) -> list[str]:
@@ -70,6 +71,16 @@ def rows_by_split(parts: Sequence[Prepared]) -> dict[str, int]:
         for split, rows in part.splits.rows.items():
             counts[split] = counts.get(split, 0) + len(rows)
     return counts
+
+
+def rows_of_epoch(parts: Sequence[Prepared]) -> int | None:
+    """Return how many rows an epoch goes over, without those of tasks that have a share of it.
+
+    None for running text, where each token is a target and few rows are much to learn from.
+    """
+    if any(isinstance(part.task, CorpusTask) for part in parts):
+        return None
+    return sum(len(part.splits.rows["train"]) for part in parts if part.choice.share is None)
 
 
 def adapters_of(config: RunConfig) -> int:

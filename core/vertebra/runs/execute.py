@@ -34,7 +34,15 @@ from vertebra.report.trackers import create_trackers
 from vertebra.runs.baselines import compute
 from vertebra.runs.consolidation import find_importance
 from vertebra.runs.cost import CostMeter
-from vertebra.runs.describe import adapters_of, attention_notes, describe, joined_notes, own_notes, rows_by_split
+from vertebra.runs.describe import (
+    adapters_of,
+    attention_notes,
+    describe,
+    joined_notes,
+    own_notes,
+    rows_by_split,
+    rows_of_epoch,
+)
 from vertebra.runs.environment import describe_environment
 from vertebra.runs.folder import RunFolder, now
 from vertebra.runs.key import active_plugins, anchored, run_key
@@ -47,7 +55,6 @@ from vertebra.runs.saved import save_model_folder
 from vertebra.runs.shared import Shared
 from vertebra.runs.signals import stop_on_signal
 from vertebra.runs.task_folders import finish, make_places, write_together
-from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.task import Task
 
 
@@ -152,10 +159,9 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
         measured = [measured_budget(model, part.task, part.encoded["train"].features, devices) for part in parts]
         devices = devices.with_budget(min(measured))
     factor = rate_factor(config.adapter.name, host)
-    rows = rows_by_split(parts)
-    # A window of running text has a target for each token: few of them are much to learn from.
-    examples = None if any(isinstance(part.task, CorpusTask) for part in parts) else rows["train"]
-    trainer_config = settle(config.trainer, backbone.info, examples, frozen=config.backbone.freeze, factor=factor)
+    trainer_config = settle(
+        config.trainer, backbone.info, rows_of_epoch(parts), frozen=config.backbone.freeze, factor=factor
+    )
     settled = replace(config, trainer=trainer_config, gpu=devices.config)
     importance = find_importance(settled.trainer, run, backbone, devices, host)
     taken = [part.head for part in parts if part.head] + ([importance.source] if importance else [])
@@ -204,7 +210,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
                 tasks=tuple(places),
                 backbone=backbone.info.name,
                 parameters=counts.backbone,
-                examples=rows,
+                examples=rows_by_split(parts),
                 total_steps=trainer.total_steps,
                 first_step=trainer.progress.step,
                 notes=notes,
