@@ -28,6 +28,7 @@ from vertebra.engine.adapters.adalora import AdaLoRAAdapter
 from vertebra.engine.adapters.adapter import Adapter, adapt, leave_room, trained_parameters
 from vertebra.engine.attention import PACKED
 from vertebra.engine.backbone import Backbone, BackboneInfo, Direction, Packing, run_padded
+from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.counting import count_parameters
 from vertebra.engine.loading import load_tokenizer
 from vertebra.engine.model import TaskModel
@@ -90,6 +91,14 @@ def loss_and_gradients(backbone: Backbone, batches: Sequence[PackedBatch]) -> tu
     return loss.detach(), {name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None}
 
 
+def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Gradients are alike to 1e-5 of each one's greatest entry: entries that nearly cancel out are of no other precision."""
+    assert found.keys() == expected.keys()
+    for key, gradient in expected.items():
+        greatest = float(gradient.abs().max())
+        torch.testing.assert_close(found[key], gradient, rtol=0, atol=1e-5 * greatest + 1e-7)
+
+
 LENGTHS = [3, tiny.CONTEXT // 2, 7, 1, 12]
 
 
@@ -111,8 +120,46 @@ def test_packed_equals_padded_equals_alone(name: str, family: str, attention: Di
         loss_and_gradients(packed, [batch_of([one]) for one in features]),
     ):
         torch.testing.assert_close(loss, other[0], rtol=1e-6, atol=1e-6)
-        for key, gradient in other[1].items():
-            torch.testing.assert_close(gradients[key], gradient, rtol=1e-4, atol=1e-5)
+        assert_alike(gradients, other[1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", PACKING)
+def test_of_what_peft_adds_layers_written_out_know_lora_alone(name: str, family: str) -> None:
+    untouched = name in ("layer_norm", "top_layers")
+    written_out = name in ("lora", "rslora") or untouched
+    backbone = adapted(name, family)
+    assert backbone.info.layers == ("written out" if written_out else "transformers")
+    assert (find_pass(backbone.model) is not None) == written_out
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("targets", ["attention", "all"])
+def test_lora_in_layers_written_out_is_what_pefts_layers_compute(family: str, targets: str) -> None:
+    backbone = adapted("lora", family, targets=targets, dropout=0.0).train()
+    batch = batch_of(tiny.sequences(LENGTHS))
+    loss, gradients = loss_and_gradients(backbone, [batch])
+    backbone.info = replace(backbone.info, layers="transformers")
+    expected_loss, expected = loss_and_gradients(backbone, [batch])
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-6, atol=1e-6)
+    assert_alike(gradients, expected)
+
+
+def test_a_lora_that_is_switched_off_or_merged_is_left_to_peft() -> None:
+    batch = batch_of(tiny.sequences(LENGTHS))
+    backbone = adapted("lora")
+    with torch.no_grad():
+        on = backbone(batch)
+        layers = [one for one in backbone.model.modules() if hasattr(one, "lora_A")]
+        for one in layers:
+            one.merge()  # type: ignore[operator]
+        assert find_pass(backbone.model) is None
+        torch.testing.assert_close(backbone(batch), on, rtol=1e-5, atol=1e-5)
+        for one in layers:
+            one.unmerge()  # type: ignore[operator]
+            one.enable_adapters(False)  # type: ignore[operator]
+        assert find_pass(backbone.model) is None
+        assert not torch.allclose(backbone(batch), on, atol=1e-3)
 
 
 @pytest.mark.parametrize("attention", ["causal", "bidirectional"])

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 
-from vertebra.engine.blocks.kernels import Kernels, PassingKernels, PlainKernels, PrepackedKernels
+from vertebra.engine.blocks.kernels import Kernels, PlainKernels, PrepackedKernels
 from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.cache_name import cache_name
 from vertebra.engine.packing import PackedBatch, rounded
@@ -126,19 +127,33 @@ class Backbone(nn.Module):
         return run_packed(self.model, batch, self.info.attention)[batch.positions_P]
 
     @contextmanager
-    def prepacked(self, dtype: torch.dtype | None = None, *, keep: bool = True) -> Iterator[None]:
+    def prepacked(self, dtype: torch.dtype | None = None) -> Iterator[None]:
         """Lay the weights out for inference on the CPU, in `dtype`, by default their own; meanwhile they must not change.
 
-        That is a second copy of them, which is there as long as the context lasts; without `keep` only of one at a time.
+        That is a second copy of them, which is there as long as the context lasts.
         """
         dtype = dtype or self.model.dtype
         on_cpu = self.model.device.type == "cpu"
         if self.info.layers == "written out" and on_cpu and can_prepack(dtype):
-            self._kernels = PrepackedKernels(dtype) if keep else PassingKernels(dtype)
+            self._kernels = PrepackedKernels(dtype)
         try:
             yield
         finally:
             self._kernels = None
+
+
+@torch.no_grad()
+def turn_for_inference(backbone: Backbone) -> None:
+    """Store GPT-2's matrices on the CPU with outputs first, their shapes unchanged: so one is multiplied without being turned.
+
+    It is done in place, a matrix at a time. What is trained afterwards is correct, and no faster.
+    """
+    for module in backbone.model.modules():
+        if isinstance(module, Conv1D) and module.weight.device.type == "cpu" and module.weight.is_contiguous():
+            inputs, outputs = module.weight.shape
+            same_memory = module.weight.data.view(outputs, inputs)
+            same_memory.copy_(module.weight.data.T.contiguous())
+            module.weight.data = same_memory.T
 
 
 def causal_layers(attention: Attention, model: PreTrainedModel) -> tuple[bool, ...]:

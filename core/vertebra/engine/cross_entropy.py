@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vertebra.engine.products import product
+
 CHUNK_BYTES = {"cpu": 1 << 24, "cuda": 1 << 28}
 """Of the logits that exist at once: on a CPU they stay near its caches, a GPU wants larger products. Measured on CPU."""
 
@@ -64,7 +66,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, len(hidden_PD), chunk):
             hidden_CD = hidden_PD[start : start + chunk].to(dtype)
             targets_C1 = targets_P[start : start + chunk, None]
-            logits_CV = (hidden_CD @ weight_VD.t()).float()
+            logits_CV = product(hidden_CD, weight_VD.t()).float()
             if bias_V is not None:
                 logits_CV += bias_V
             likely = (1 - smoothing) * logits_CV.gather(1, targets_C1)
@@ -108,13 +110,11 @@ class _Gradients:
         """Take in a chunk."""
         errors = errors_CV.to(weight_VD.dtype)
         if self.wanted[0]:
-            self._hidden.append(errors @ weight_VD)
+            self._hidden.append(product(errors, weight_VD))
         if self.wanted[1] and self._weight is None:
-            self._weight = (errors.t() @ hidden_CD).float()
+            self._weight = product(errors.t(), hidden_CD).float()
         elif self.wanted[1] and self._weight is not None:
-            # A product into what is there, where the types allow that.
-            fp32 = errors.dtype == torch.float32
-            self._weight.addmm_(errors.t(), hidden_CD) if fp32 else self._weight.add_(errors.t() @ hidden_CD)
+            self._weight.add_(product(errors.t(), hidden_CD))
         if self.wanted[2]:
             sums_V = errors_CV.sum(dim=0)
             self._bias = sums_V if self._bias is None else self._bias + sums_V
@@ -139,7 +139,7 @@ def token_losses(
         transposed_DV = weight_VD.to(dtype).t()
         for start in range(0, len(hidden_PD), chunk):
             targets_C = targets_P[start : start + chunk]
-            logits_CV = (hidden_PD[start : start + chunk].to(dtype) @ transposed_DV).float()
+            logits_CV = product(hidden_PD[start : start + chunk].to(dtype), transposed_DV).float()
             if bias_V is not None:
                 logits_CV += bias_V
             likely_C = logits_CV.gather(1, targets_C[:, None])[:, 0]

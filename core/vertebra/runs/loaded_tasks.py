@@ -14,7 +14,7 @@ from vertebra.config.schema import BackboneConfig
 from vertebra.engine.adapters.adapter import adapter_name, base_fingerprint
 from vertebra.engine.adapters.mixed import MIXABLE, LoRA, MixedBackbone
 from vertebra.engine.adapters.views import view
-from vertebra.engine.backbone import Backbone, Packing
+from vertebra.engine.backbone import Backbone, Packing, turn_for_inference
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import Part, by_row, predict_parts
 from vertebra.engine.loading import context_length, load_backbone
@@ -115,17 +115,16 @@ class LoadedTasks:
 
         every = [one for own in features.values() for one in own]
         padded = self.backbone.info.packing == "padded"
-        # One backbone in memory is what this is for, so no second copy in another layout.
-        with self.mixed.prepacked(self.devices.evaluation_dtype, keep=False):
-            for batch, outputs in self.devices.budget.in_pieces(
-                every, compute, lambda piece: f"a row of '{owner[id(piece[0])]}'", padded=padded
-            ):
-                for one in batch.segments:
-                    values = self.runs[one.name].task.decode(outputs[one.name], one.batch)
-                    parts[one.name] += [
-                        Part(feature.example, feature.window, value, 0.0, 0)
-                        for feature, value in zip(one.batch.features, values, strict=True)
-                    ]
+        # One backbone in memory is what this is for, so its weights are not prepacked, which would be another.
+        for batch, outputs in self.devices.budget.in_pieces(
+            every, compute, lambda piece: f"a row of '{owner[id(piece[0])]}'", padded=padded
+        ):
+            for one in batch.segments:
+                values = self.runs[one.name].task.decode(outputs[one.name], one.batch)
+                parts[one.name] += [
+                    Part(feature.example, feature.window, value, 0.0, 0)
+                    for feature, value in zip(one.batch.features, values, strict=True)
+                ]
         return parts
 
     def _head(self, name: str, hidden: Tensor, batch: Any) -> Tensor:
@@ -160,6 +159,7 @@ def load_tasks(saved: Sequence[Saved] | Mapping[str, Saved], device: str, host: 
     devices = set_up(gpu_config(first, device))
     (base.language_model or base.model).to(devices.accelerator.device)
     base.eval()
+    turn_for_inference(base)
     runs = {name: _on(base, one, devices, host, fingerprint) for name, one in every.items()}
     adapters = {
         name: None if adapter_name(run.config) == "frozen" else LoRA.of(run.model.backbone)

@@ -14,7 +14,7 @@ from vertebra.engine.adapters.adapter import adapt, base_fingerprint
 from vertebra.engine.adapters.by_peft import PeftAdapter
 from vertebra.engine.adapters.mixed import LoRA, MixedBackbone
 from vertebra.engine.adapters.views import view
-from vertebra.engine.backbone import Backbone
+from vertebra.engine.backbone import Backbone, turn_for_inference
 from vertebra.engine.devices import set_up
 from vertebra.engine.loading import load_backbone
 from vertebra.engine.model import TaskModel
@@ -50,6 +50,7 @@ def load(model: str, chores: list[Chore], threads: int) -> LoadedTasks:
     devices = set_up(GPUConfig(device="cpu", precision="fp32", threads=threads))
     base = load_backbone(BackboneConfig("hf", path=model, attention="causal"), host)
     fingerprint = base_fingerprint(base)
+    turn_for_inference(base)
     runs = {}
     for one in chores:
         config = RunConfig((TaskChoice(one.task().name),), adapter=LoRAConfig(rank=RANK, alpha=RANK * SCALE))

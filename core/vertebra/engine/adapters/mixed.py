@@ -11,41 +11,24 @@ rank.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vertebra.engine.adapters.adapter import whole_model
-from vertebra.engine.adapters.by_peft import NAME, PeftAdapter
+from vertebra.engine.adapters.by_peft import PeftAdapter
 from vertebra.engine.backbone import Backbone, run_packed, run_padded, run_written_out
-from vertebra.engine.blocks.functions import Layer, drop, gelu
+from vertebra.engine.blocks.functions import Layer, gelu
 from vertebra.engine.blocks.kernels import Kernels
+from vertebra.engine.blocks.low_rank import LowRank, find_low_rank, has_low_rank
 from vertebra.engine.mixed_batch import MixedBatch
 from vertebra.errors import BackboneError
 
 MIXABLE = ("lora", "rslora", "frozen")
 """The adapters whose tasks can share a pass."""
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """What is added to one matrix."""
-
-    down_RI: nn.Parameter
-    up_OR: nn.Parameter
-    scale: float
-    dropout: float
-
-    def __call__(self, x_TI: Tensor, *, training: bool) -> Tensor:
-        """Return what is added to the layer's output for these rows (T, O), in their type or autocast's."""
-        kept_TI = drop(x_TI, self.dropout if training else 0.0)
-        down_TR = F.linear(kept_TI, self.down_RI.to(x_TI.dtype))
-        return F.linear(down_TR, self.up_OR.to(x_TI.dtype)) * self.scale
 
 
 class LoRA:
@@ -66,19 +49,11 @@ class LoRA:
             raise BackboneError("Only lora, rslora and frozen backbones can be mixed in one pass.")
         named = {id(module): name for name, module in backbone.model.named_modules()}
         found = {}
-        for module in whole_model(backbone).modules():
-            if not hasattr(module, "lora_A") or not len(module.lora_A):
-                continue
-            plain = type(module).__name__ == "Linear" and not getattr(module, "use_dora", {}).get(NAME)
-            if not plain or id(module) not in named:
+        for module in filter(has_low_rank, whole_model(backbone).modules()):
+            low_rank = find_low_rank(module)
+            if low_rank is None or id(module) not in named:
                 raise BackboneError("Only plain LoRA inside the backbone's layers can be mixed in one pass.")
-            dropout = module.lora_dropout[NAME]
-            found[named[id(module)]] = LowRank(
-                module.lora_A[NAME].weight,
-                module.lora_B[NAME].weight,
-                float(module.scaling[NAME]),
-                float(getattr(dropout, "p", 0.0)),
-            )
+            found[named[id(module)]] = low_rank[1]
         if not found:
             raise BackboneError("Only lora, rslora and frozen backbones can be mixed in one pass.")
         return cls(found)
@@ -111,10 +86,6 @@ class MixedBackbone(nn.Module):
                 "Tasks cannot share a pass with backbone.gradient_checkpointing=true: set it to false, or run one by one."
             )
         self._layers = layers
-
-    def prepacked(self, dtype: torch.dtype | None = None, *, keep: bool = True) -> AbstractContextManager[None]:
-        """Lay the base weights out for inference, as `Backbone.prepacked` does."""
-        return self.backbone.prepacked(dtype, keep=keep)
 
     def forward(self, batch: MixedBatch) -> Tensor:
         """Return the hidden states (P, D) at the stream's positions; `MixedBatch.split` gives each task its own."""
@@ -198,7 +169,7 @@ def add_to_rows(out_TO: Tensor, x_TI: Tensor, parts: Any, *, training: bool) -> 
     x_TI = x_TI.to(out_TO.dtype)
     if not torch.is_grad_enabled():
         for rows, low_rank in parts:
-            out_TO[rows] += low_rank(x_TI[rows], training=training)
+            low_rank.add_to(out_TO[rows], x_TI[rows], training=training)
         return out_TO
     pieces, done = [], 0
     for rows, low_rank in parts:

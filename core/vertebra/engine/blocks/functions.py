@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
 from vertebra.engine.dropout import keep_mask
+from vertebra.engine.products import gelu_product, product
 
 
 class Layer(Protocol):
@@ -41,6 +42,12 @@ def linear(x_TI: Tensor, layer: Layer, dtype: torch.dtype) -> Tensor:
     return out_TO
 
 
+def project(x_TI: Tensor, weight_OI: Tensor) -> Tensor:
+    """Return `x · weightᵀ` (T, O) in the type of `x`; the weight's gradient has its own."""
+    out_TO: Tensor = _Linear.apply(x_TI, weight_OI, None, False)  # type: ignore[no-untyped-call]
+    return out_TO
+
+
 class _Linear(torch.autograd.Function):
     """As under autocast, without its bookkeeping: parameters are cast, and their gradients cast back, once.
 
@@ -53,7 +60,7 @@ class _Linear(torch.autograd.Function):
         cast_IO = cast if inputs_first else cast.T
         ctx.save_for_backward(x_TI, cast_IO)
         ctx.types, ctx.inputs_first = (weight.dtype, None if bias_O is None else bias_O.dtype), inputs_first
-        return x_TI @ cast_IO if bias_O is None else torch.addmm(bias_O.to(x_TI.dtype), x_TI, cast_IO)
+        return product(x_TI, cast_IO, None if bias_O is None else bias_O.to(x_TI.dtype))
 
     @staticmethod
     @once_differentiable
@@ -61,11 +68,11 @@ class _Linear(torch.autograd.Function):
         x_TI, cast_IO = ctx.saved_tensors
         for_x, for_weight, for_bias, _ = ctx.needs_input_grad
         weight_type, bias_type = ctx.types
-        for_x_TI = gradient_TO @ cast_IO.T if for_x else None
+        for_x_TI = product(gradient_TO, cast_IO.T) if for_x else None
         for_weights = None
         if for_weight:
-            product = x_TI.T @ gradient_TO if ctx.inputs_first else gradient_TO.T @ x_TI
-            for_weights = product.to(weight_type)
+            both = (x_TI.T, gradient_TO) if ctx.inputs_first else (gradient_TO.T, x_TI)
+            for_weights = product(*both).to(weight_type)
         return for_x_TI, for_weights, gradient_TO.sum(0).to(bias_type) if for_bias else None, None
 
 
@@ -76,6 +83,14 @@ def gelu(x_TO: Tensor) -> Tensor:
     """
     out_TO: Tensor = _Gelu.apply(x_TO)  # type: ignore[no-untyped-call]
     return out_TO
+
+
+@torch.no_grad()
+def gelu_linear(x_TI: Tensor, layer: Layer, dtype: torch.dtype) -> Tensor:
+    """Return GELU of the layer's output (T, O) where nothing is recorded, multiplied in `dtype`."""
+    weight, bias_O = layer.weight.to(dtype), layer.bias
+    weight_IO = weight if isinstance(layer, Conv1D) else weight.T
+    return gelu_product(x_TI.to(dtype), weight_IO, None if bias_O is None else bias_O.to(dtype))
 
 
 class _Gelu(torch.autograd.Function):

@@ -16,18 +16,20 @@ from transformers.pytorch_utils import Conv1D
 from vertebra.engine.attention import Options, attend_joined
 from vertebra.engine.blocks.functions import add_dropped, drop, layer_norm
 from vertebra.engine.blocks.kernels import Kernels
+from vertebra.engine.blocks.low_rank import without_low_rank
 from vertebra.engine.generation.stream import CachedStream
 from vertebra.engine.packing import PackedBatch
 
 
 def is_plain(model: Any) -> bool:
-    """Whether every part is the one that this pass stands for: an adapter inside, or another activation, is not."""
+    """Whether every part is what this pass stands for: an adapter other than LoRA, or another activation, is not."""
     return type(model) is GPT2Model and all(
         type(block) is GPT2Block
         and not hasattr(block, "crossattention")
         and all(type(norm) is nn.LayerNorm for norm in (block.ln_1, block.ln_2))
         and all(
-            type(layer) is Conv1D for layer in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)
+            type(without_low_rank(layer)) is Conv1D
+            for layer in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)
         )
         and type(block.mlp.act) is NewGELUActivation
         for block in model.h

@@ -38,7 +38,9 @@ class PlainKernels:
 
     def gelu_linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
         """Return GELU of the layer's output (T, O) in `dtype`."""
-        return functions.gelu(self.linear(layer, x_TI))
+        if torch.is_grad_enabled():
+            return functions.gelu(self.linear(layer, x_TI))
+        return functions.gelu_linear(x_TI, layer, self.dtype)
 
     def at_positions(self) -> PlainKernels:
         """Return these: all rows are alike to them."""
@@ -70,32 +72,3 @@ class PrepackedKernels:
             bias_O = None if layer.bias is None else layer.bias.detach().to(self.dtype)
             self._packed[layer] = prepacked.prepack(weight_OI.to(self.dtype)), bias_O
         return self._packed[layer]
-
-
-class PassingKernels:
-    """Prepack each weight where it is used, and forget it: no second copy of the model, and hardly slower in large passes.
-
-    Laying a weight out takes as long as multiplying it with about a hundred rows, so few rows are multiplied plainly.
-    """
-
-    ENOUGH = 160
-    """Rows."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self._plain = PlainKernels(dtype)
-
-    def linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
-        """Return the layer's output (T, O) in `dtype`."""
-        return self._for(x_TI).linear(layer, x_TI)
-
-    def gelu_linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
-        """Return GELU of the layer's output (T, O) in `dtype`."""
-        return self._for(x_TI).gelu_linear(layer, x_TI)
-
-    def at_positions(self) -> PassingKernels:
-        """Return these: all rows are alike to them."""
-        return self
-
-    def _for(self, x_TI: Tensor) -> Kernels:
-        return PrepackedKernels(self.dtype) if len(x_TI) >= self.ENOUGH else self._plain

@@ -18,6 +18,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention, Qwen3RMSNor
 from vertebra.engine.attention import Options, attend
 from vertebra.engine.blocks.functions import gated_silu, rms_norm, rotate
 from vertebra.engine.blocks.kernels import Kernels
+from vertebra.engine.blocks.low_rank import without_low_rank
 from vertebra.engine.generation.stream import CachedStream
 from vertebra.engine.packing import PackedBatch
 
@@ -27,18 +28,23 @@ _FAMILIES = {
     Qwen2Model: (Qwen2Attention, Qwen2RMSNorm),
     Qwen3Model: (Qwen3Attention, Qwen3RMSNorm),
 }
+_OF_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_OF_FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 
 
 def is_plain(model: Any) -> bool:
-    """Whether every part is the one that this pass stands for: an adapter inside, or another activation, is not."""
+    """Whether every part is what this pass stands for: an adapter other than LoRA, or another activation, is not."""
     if type(model) not in _FAMILIES:
         return False
     attention, norm = _FAMILIES[type(model)]
     return all(
         type(layer.self_attn) is attention
         and type(layer.input_layernorm) is type(layer.post_attention_layernorm) is norm
-        and all(type(getattr(layer.self_attn, name)) is nn.Linear for name in ("q_proj", "k_proj", "v_proj", "o_proj"))
-        and all(type(getattr(layer.mlp, name)) is nn.Linear for name in ("gate_proj", "up_proj", "down_proj"))
+        and all(
+            type(without_low_rank(getattr(part, name))) is nn.Linear
+            for part, names in ((layer.self_attn, _OF_ATTENTION), (layer.mlp, _OF_FEED_FORWARD))
+            for name in names
+        )
         and type(layer.mlp.act_fn) is SiLUActivation
         for layer in model.layers
     )
