@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import pytest
 import tiny_models as tiny
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
 from vertebra.engine import prepacked
 from vertebra.engine.attention import PACKED
 from vertebra.engine.backbone import Attention, run_packed, run_padded, run_written_out
+from vertebra.engine.blocks import functions
 from vertebra.engine.blocks.kernels import PrepackedKernels
 from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.loading import checkpoint_activations
@@ -203,3 +205,22 @@ def test_without_torchs_private_operators_plain_products_do(broken: str, monkeyp
     can_prepack.cache_clear()
     monkeypatch.undo()
     assert can_prepack(torch.float32) and not can_prepack(torch.float64)
+
+
+def test_a_frozen_weight_that_changes_after_all_is_seen() -> None:
+    layer = nn.Linear(12, 8).requires_grad_(False)
+    x = torch.randn(5, 12)
+
+    def in_bf16() -> Tensor:
+        return functions.linear(x, layer, torch.bfloat16)
+
+    def expected() -> Tensor:
+        return F.linear(x.bfloat16(), layer.weight.bfloat16(), layer.bias.bfloat16())
+
+    torch.testing.assert_close(in_bf16(), expected())
+    layer.weight.mul_(2)
+    torch.testing.assert_close(in_bf16(), expected())
+    layer.weight.data = torch.randn(8, 12)
+    torch.testing.assert_close(in_bf16(), expected())
+    layer.weight.data = torch.randn(12, 8).T
+    torch.testing.assert_close(in_bf16(), expected())

@@ -145,9 +145,11 @@ class MixedKernels:
 
     def __init__(self, base: Kernels, tokens: Added, positions: Added, *, training: bool) -> None:
         self._base, self._added, self._positions, self._training = base, tokens, positions, training
+        self.dtype = base.dtype
 
     def linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
         """Return the layer's output (T, O)."""
+        x_TI = x_TI.to(self.dtype)
         out_TO = self._base.linear(layer, x_TI)
         return add_to_rows(out_TO, x_TI, self._added.get(layer, ()), training=self._training)
 
@@ -166,14 +168,13 @@ def add_to_rows(out_TO: Tensor, x_TI: Tensor, parts: Any, *, training: bool) -> 
     """Return a layer's output with what is added to some of its rows, in ascending order; rows of no part stay."""
     if not parts:
         return out_TO
-    x_TI = x_TI.to(out_TO.dtype)
     if not torch.is_grad_enabled():
         for rows, low_rank in parts:
             low_rank.add_to(out_TO[rows], x_TI[rows], training=training)
         return out_TO
     pieces, done = [], 0
     for rows, low_rank in parts:
-        pieces += [out_TO[done : rows.start], out_TO[rows] + low_rank(x_TI[rows], training=training)]
+        pieces += [out_TO[done : rows.start], low_rank.add_to(out_TO[rows].clone(), x_TI[rows], training=training)]
         done = rows.stop
     return torch.cat([*pieces, out_TO[done:]])
 

@@ -6,13 +6,14 @@ Letters: T tokens, I and O features going in and out.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.weak import WeakTensorKeyDictionary
 from transformers.pytorch_utils import Conv1D
 
 from vertebra.engine.dropout import keep_mask
@@ -42,12 +43,6 @@ def linear(x_TI: Tensor, layer: Layer, dtype: torch.dtype) -> Tensor:
     return out_TO
 
 
-def project(x_TI: Tensor, weight_OI: Tensor) -> Tensor:
-    """Return `x · weightᵀ` (T, O) in the type of `x`; the weight's gradient has its own."""
-    out_TO: Tensor = _Linear.apply(x_TI, weight_OI, None, False)  # type: ignore[no-untyped-call]
-    return out_TO
-
-
 class _Linear(torch.autograd.Function):
     """As under autocast, without its bookkeeping: parameters are cast, and their gradients cast back, once.
 
@@ -56,7 +51,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_TI: Tensor, weight: Tensor, bias_O: Tensor | None, inputs_first: bool) -> Tensor:
-        cast = weight.to(x_TI.dtype)
+        cast = _cast(weight, x_TI.dtype)
         cast_IO = cast if inputs_first else cast.T
         ctx.save_for_backward(x_TI, cast_IO)
         ctx.types, ctx.inputs_first = (weight.dtype, None if bias_O is None else bias_O.dtype), inputs_first
@@ -74,6 +69,48 @@ class _Linear(torch.autograd.Function):
             both = (x_TI.T, gradient_TO) if ctx.inputs_first else (gradient_TO.T, x_TI)
             for_weights = product(*both).to(weight_type)
         return for_x_TI, for_weights, gradient_TO.sum(0).to(bias_type) if for_bias else None, None
+
+
+_FROZEN: MutableMapping[Tensor, tuple[object, Tensor, Tensor]] = WeakTensorKeyDictionary()
+"""For a weight that is not trained: what it was, its memory, which nothing else can have meanwhile, and its cast."""
+
+
+def _cast(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a weight in another type; what is not trained is cast once, and again where it was changed after all."""
+    if weight.dtype == dtype or weight.requires_grad:
+        return weight.to(dtype)
+    state = weight.data_ptr(), weight.stride(), weight._version, dtype
+    kept = _FROZEN.get(weight)
+    if kept is None or kept[0] != state:
+        kept = _FROZEN[weight] = state, weight.detach(), weight.detach().to(dtype)
+    return kept[2]
+
+
+def add_low_rank(out_TO: Tensor, x_TI: Tensor, down_RI: Tensor, up_OR: Tensor, scale: float) -> Tensor:
+    """Return `out + scale · x · downᵀ · upᵀ` in the memory of `out`, multiplied in its type."""
+    added_TO: Tensor = _AddLowRank.apply(out_TO, x_TI.to(out_TO.dtype), down_RI, up_OR, scale)  # type: ignore[no-untyped-call]
+    return added_TO
+
+
+class _AddLowRank(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, out_TO: Tensor, x_TI: Tensor, down_RI: Tensor, up_OR: Tensor, scale: float) -> Tensor:
+        cast_RI, cast_OR = down_RI.to(x_TI.dtype), up_OR.to(x_TI.dtype)
+        inner_TR = product(x_TI, cast_RI.T).mul_(scale)  # scaled where it is narrow
+        ctx.save_for_backward(x_TI, inner_TR, cast_RI, cast_OR)
+        ctx.scale, ctx.types = scale, (down_RI.dtype, up_OR.dtype)
+        ctx.mark_dirty(out_TO)
+        return out_TO.addmm_(inner_TR, cast_OR.T)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_TO: Tensor) -> tuple[Tensor | None, ...]:
+        x_TI, inner_TR, cast_RI, cast_OR = ctx.saved_tensors
+        for_inner_TR = product(gradient_TO, cast_OR).mul_(ctx.scale)
+        for_x_TI = product(for_inner_TR, cast_RI) if ctx.needs_input_grad[1] else None
+        for_down_RI = product(for_inner_TR.T, x_TI).to(ctx.types[0])
+        for_up_OR = product(gradient_TO.T, inner_TR).to(ctx.types[1])
+        return gradient_TO, for_x_TI, for_down_RI, for_up_OR, None
 
 
 def gelu(x_TO: Tensor) -> Tensor:

@@ -16,6 +16,9 @@ from vertebra.engine.blocks.functions import Layer
 class Kernels(Protocol):
     """What computes the linear layers of a forward pass."""
 
+    dtype: torch.dtype
+    """In which matrices are multiplied."""
+
     def linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
         """Return the layer's output (T, O)."""
 

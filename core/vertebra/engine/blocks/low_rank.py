@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from vertebra.engine.blocks.functions import Layer, drop, gelu, project
+from vertebra.engine.blocks.functions import Layer, add_low_rank, drop, gelu
 from vertebra.engine.blocks.kernels import Kernels
 
 
@@ -26,18 +25,10 @@ class LowRank:
     scale: float
     dropout: float
 
-    def __call__(self, x_TI: Tensor, *, training: bool) -> Tensor:
-        """Return what is added to the layer's output for these rows (T, O), in their type."""
-        return project(self._down(x_TI, training), self.up_OR)
-
-    @torch.no_grad()
-    def add_to(self, out_TO: Tensor, x_TI: Tensor, *, training: bool) -> None:
-        """Add it to the layer's output for these rows, in place."""
-        out_TO.addmm_(self._down(x_TI, training), self.up_OR.to(out_TO.dtype).T)
-
-    def _down(self, x_TI: Tensor, training: bool) -> Tensor:
-        # Scaled where it is narrow.
-        return project(drop(x_TI, self.dropout if training else 0.0), self.down_RI) * self.scale
+    def add_to(self, out_TO: Tensor, x_TI: Tensor, *, training: bool) -> Tensor:
+        """Return the layer's output with what is added for these rows (T, I), in the memory of the output."""
+        kept_TI = drop(x_TI, self.dropout if training else 0.0)
+        return add_low_rank(out_TO, kept_TI, self.down_RI, self.up_OR, self.scale)
 
 
 def has_low_rank(layer: object) -> bool:
@@ -73,6 +64,7 @@ class LowRankKernels:
 
     def __init__(self, base: Kernels, *, training: bool) -> None:
         self._base, self._training = base, training
+        self.dtype = base.dtype
 
     def linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
         """Return the layer's output (T, O)."""
@@ -80,8 +72,8 @@ class LowRankKernels:
         if found is None:
             return self._base.linear(layer, x_TI)
         inside, low_rank = found
-        out_TO = self._base.linear(inside, x_TI)
-        return out_TO + low_rank(x_TI.to(out_TO.dtype), training=self._training)
+        x_TI = x_TI.to(self._base.dtype)  # once for both
+        return low_rank.add_to(self._base.linear(inside, x_TI), x_TI, training=self._training)
 
     def gelu_linear(self, layer: Layer, x_TI: Tensor) -> Tensor:
         """Return GELU, in its tanh form, of the layer's output (T, O)."""
