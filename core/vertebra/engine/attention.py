@@ -20,8 +20,8 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 
 from vertebra.engine.attention_blocks import LENGTHS, attend_in_blocks
+from vertebra.engine.attention_products import attend_by_products
 from vertebra.engine.attention_varlen import attend_varlen
-from vertebra.engine.dropout import keep_mask
 from vertebra.engine.generation.stream import CachedStream
 from vertebra.engine.groups import Group
 from vertebra.engine.packing import PackedBatch
@@ -113,7 +113,7 @@ def _attend(streams: list[Tensor], packed: PackedBatch, options: Options) -> Ten
     spread = [groups.spread(stream) for stream in streams]
     out_RHd = torch.empty_like(spread[0][:, 0], memory_format=torch.contiguous_format)
     for group in groups.members:
-        heads = [part for stream in spread for part in _take(stream, group)]
+        heads = [part for stream in spread for part in _take(stream, group).unbind(0)]
         _put(out_RHd, group, _attend_group(heads, group, packed, options))
     return groups.collect(out_RHd)
 
@@ -127,10 +127,11 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, packed: PackedBatch, options: Options, *streams: Tensor) -> Tensor:
         spread = [packed.groups.spread(stream) for stream in streams]
         out_RHd = torch.empty_like(spread[0][:, 0], memory_format=torch.contiguous_format)
-        ctx.groups, ctx.graphs = packed.groups, []
+        ctx.groups, ctx.graphs, ctx.options = packed.groups, [], options
         ctx.shapes = [(stream.shape[1:], stream.dtype) for stream in streams]
         for group in packed.groups.members:
-            leaves = [part.detach().requires_grad_() for stream in spread for part in _take(stream, group)]
+            parts = [_laid_out(_take(stream, group), group, options) for stream in spread]
+            leaves = [part.detach().requires_grad_() for some in parts for part in some.unbind(0)]
             with torch.enable_grad():
                 out_nHLd = _attend_group(leaves, group, packed, options)
             _put(out_RHd, group, out_nHLd.detach())
@@ -147,24 +148,31 @@ class _Attention(torch.autograd.Function):
         gradients = [spread_RHd.new_empty((len(spread_RHd), *shape), dtype=dtype) for shape, dtype in ctx.shapes]
         places = [place for gradient in gradients for place in gradient.unbind(1)]
         for group, (leaves, out_nHLd) in zip(ctx.groups.members, ctx.graphs, strict=True):
-            (part_nHLd,) = _take(spread_RHd.unsqueeze(1), group)
-            part_nHLd = part_nHLd.to(out_nHLd.dtype)
-            for place, part in zip(places, torch.autograd.grad(out_nHLd, leaves, part_nHLd), strict=True):
+            part_nHLd = _laid_out(_take(spread_RHd.unsqueeze(1), group), group, options=ctx.options)[0]
+            for place, part in zip(
+                places, torch.autograd.grad(out_nHLd, leaves, part_nHLd.to(out_nHLd.dtype)), strict=True
+            ):
                 _put(place, group, part)
         ctx.graphs = None
         return None, None, *(ctx.groups.collect(gradient) for gradient in gradients)
 
 
-def _take(stream_RCHd: Tensor, group: Group) -> tuple[Tensor, ...]:
-    """Return a group's rectangle of each of the C parts, as (n, H, L, d), laid out as the stream is.
-
-    bf16 attention kernels for the CPU are several times slower on short sequences than fp32 ones. They read heads where
-    they lie; to lay them out anew costs half as much as the attention itself. Long sequences have a way of their own.
-    """
-    short_on_cpu = stream_RCHd.device.type == "cpu" and group.longest not in LENGTHS
-    dtype = torch.float32 if short_on_cpu else stream_RCHd.dtype
+def _take(stream_RCHd: Tensor, group: Group) -> Tensor:
+    """Return a group's rectangle of each of the C parts, as (C, n, H, L, d), where they lie in the stream."""
     part_nLCHd = stream_RCHd[group.places].view(group.count, group.longest, *stream_RCHd.shape[1:])
-    return part_nLCHd.to(dtype).permute(2, 0, 3, 1, 4).unbind(0)
+    return part_nLCHd.permute(2, 0, 3, 1, 4)
+
+
+def _laid_out(parts_CnHLd: Tensor, group: Group, options: Options) -> Tensor:
+    """Return the parts as their gradients are computed fastest: short sequences on the CPU in fp32.
+
+    Kernels read heads where they lie, and to lay them out anew costs half as much as they take; plain products need it.
+    """
+    if parts_CnHLd.device.type != "cpu" or group.longest in LENGTHS:
+        return parts_CnHLd
+    if not options.dropout:
+        return parts_CnHLd.float()
+    return torch.empty(parts_CnHLd.shape).copy_(parts_CnHLd)
 
 
 def _put(place_RHd: Tensor, group: Group, part_nHLd: Tensor) -> None:
@@ -177,12 +185,21 @@ def _attend_group(heads: Sequence[Tensor], group: Group, packed: PackedBatch, op
     query_nHLd, key_nGLd, value_nGLd = heads
     causal, mask = _what_is_seen(group, packed, options, query_nHLd.device)
     on_cpu = query_nHLd.device.type == "cpu"
-    if on_cpu and any(one.dtype == torch.bfloat16 for one in heads):
-        if mask is None and not options.dropout and query_nHLd.shape == key_nGLd.shape:
-            return attend_in_blocks(query_nHLd, key_nGLd, value_nGLd, causal, options.scale)
+    in_bf16 = on_cpu and all(one.dtype == torch.bfloat16 for one in heads)
+    plain = mask is None and not options.dropout and query_nHLd.shape == key_nGLd.shape
+    if in_bf16 and plain and group.longest in LENGTHS:
+        return attend_in_blocks(query_nHLd, key_nGLd, value_nGLd, causal, options.scale)
+    short = in_bf16 and group.longest < LENGTHS.start
+    if on_cpu and not short:
         query_nHLd, key_nGLd, value_nGLd = (one.float() for one in heads)
-    if on_cpu and options.dropout:
-        return _attend_with_dropout(query_nHLd, key_nGLd, value_nGLd, causal, mask, options)
+    if short or (on_cpu and options.dropout):
+        shared = query_nHLd.shape[1] // key_nGLd.shape[1]
+        if shared > 1:
+            key_nGLd, value_nGLd = (one.repeat_interleave(shared, dim=1) for one in (key_nGLd, value_nGLd))
+        if causal:
+            mask = _reach(group.longest, causal, None, query_nHLd.device)
+        hidden = None if mask is None else ~mask
+        return attend_by_products(query_nHLd, key_nGLd, value_nGLd, hidden, options.scale, options.dropout)
     return F.scaled_dot_product_attention(
         query_nHLd,
         key_nGLd,
@@ -193,27 +210,6 @@ def _attend_group(heads: Sequence[Tensor], group: Group, packed: PackedBatch, op
         scale=options.scale,
         enable_gqa=query_nHLd.shape[1] != key_nGLd.shape[1],
     )
-
-
-def _attend_with_dropout(
-    query_nHLd: Tensor, key_nGLd: Tensor, value_nGLd: Tensor, causal: bool, mask: Tensor | None, options: Options
-) -> Tensor:
-    """Attention written out: torch has no kernel for the CPU that drops weights."""
-    heads, groups, length = query_nHLd.shape[1], key_nGLd.shape[1], query_nHLd.shape[2]
-    if heads != groups:
-        key_nGLd, value_nGLd = (one.repeat_interleave(heads // groups, dim=1) for one in (key_nGLd, value_nGLd))
-    if causal:
-        mask = _reach(length, causal, None, query_nHLd.device)
-    bias = (
-        query_nHLd.new_zeros(1, 1, 1)
-        if mask is None
-        else query_nHLd.new_zeros(mask.shape).masked_fill_(~mask, -torch.inf)
-    )
-    scale = query_nHLd.shape[-1] ** -0.5 if options.scale is None else options.scale
-    query, key, value = (one.flatten(0, 1) for one in (query_nHLd, key_nGLd, value_nGLd))
-    bias = bias.expand(len(query_nHLd), heads, length, length).flatten(0, 1) if bias.ndim == 4 else bias
-    weights = torch.baddbmm(bias, query, key.transpose(-1, -2), alpha=scale).softmax(dim=-1)
-    return (weights * keep_mask(weights, options.dropout) @ value).view_as(query_nHLd)
 
 
 def _what_is_seen(

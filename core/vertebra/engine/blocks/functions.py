@@ -34,7 +34,8 @@ class Layer(Protocol):
 
 _SLOPE = 2 * math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
-_BLOCK = 128
+_BLOCK = 3 << 15
+"""Values that are worked on at once; a core's cache holds some copies of them."""
 
 
 def linear(x_TI: Tensor, layer: Layer, dtype: torch.dtype) -> Tensor:
@@ -157,7 +158,8 @@ class _Gelu(torch.autograd.Function):
 
 def _in_blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield the same few rows of each tensor, so that what is computed of them stays in the processor's cache."""
-    return zip(*(torch.split(tensor, _BLOCK) for tensor in tensors), strict=True)
+    rows = max(1, _BLOCK // tensors[0].shape[1])
+    return zip(*(torch.split(tensor, rows) for tensor in tensors), strict=True)
 
 
 def drop(x_TD: Tensor, dropout: float) -> Tensor:
