@@ -33,7 +33,7 @@ import public_names  # noqa: E402
 from benchmark_page import leaderboard  # noqa: E402
 from command_help import commands  # noqa: E402
 from docstrings import descriptions, signature, text_of  # noqa: E402
-from results_page import results  # noqa: E402
+from results_page import results, studies  # noqa: E402
 
 REGION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 BOUNDS = {Gt: ("gt", ">"), Ge: ("ge", "≥"), Lt: ("lt", "<"), Le: ("le", "≤")}
@@ -187,6 +187,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "performance": lambda: performance(DOCS / "performance"),
     "results_full": lambda: results(DOCS / "results", "full"),
     "results_small": lambda: results(DOCS / "results", "small"),
+    "results_studies": lambda: studies(DOCS / "results"),
     "register_hooks": lambda: hooks(RegisterHooks),
     "run_hooks": lambda: hooks(RunHooks),
     "behaviour_hooks": lambda: hooks(BehaviourHooks),

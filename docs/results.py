@@ -39,9 +39,11 @@ class Experiment:
     """Where its data are below the folder of data; None for a data set that needs none."""
     settings: tuple[str, ...] = ()
     """What differs from the defaults."""
-    budget: Literal["small", "full"] = "full"
-    """small: minutes on two cores; full: whatever it takes."""
+    budget: Literal["small", "full", "study"] = "full"
+    """small: minutes on two cores; full: whatever it takes; study: a row of a `Study`, with its settings."""
     seeds: tuple[int, ...] = (1, 2, 3)
+    study: str = ""
+    """The title of the study whose row this is."""
 
     def arguments(self, data: str) -> list[str]:
         """Return the command line after `vertebra`, without what differs by seed; `data` stands for the folder of data.
@@ -73,6 +75,66 @@ def both(title: str, option: str, path: str, *settings: str, small: tuple[str, .
     }
 
 
+@dataclass(frozen=True)
+class Study:
+    """One question: runs that differ by a few settings alone, side by side in one table."""
+
+    title: str
+    option: str
+    path: str
+    rows: dict[str, tuple[str, ...]]
+    """What differs, by the names of the rows; the first row is what the others are compared with."""
+    settings: tuple[str, ...] = ()
+    """What is alike, apart from the defaults."""
+
+    def experiments(self, name: str) -> dict[str, Experiment]:
+        """Return an experiment for each row, called NAME-ROW."""
+        return {
+            f"{name}-{row}": Experiment(row, self.option, self.path, (*self.settings, *own), "study", study=self.title)
+            for row, own in self.rows.items()
+        }
+
+
+ADAPTERS = {
+    name: (f"adapter={name}",)
+    for name in (
+        "none",
+        "lora",
+        "rslora",
+        "dora",
+        "adalora",
+        "ia3",
+        "prefix",
+        "bottleneck",
+        "layer_norm",
+        "top_layers",
+        "frozen",
+    )
+} | {"lora-attention": ("adapter=lora", "adapter.targets=attention")}
+ATTENTION = {
+    "causal": ("backbone.attention=causal",),
+    "upper-half": ("backbone.attention=0.5",),
+    "bidirectional": ("backbone.attention=bidirectional",),
+}
+STUDIES = {
+    "adapters-ner": Study(
+        "Adapters: named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003", ADAPTERS, ("trainer.max_steps=1200",)
+    ),
+    "adapters-sst2": Study(
+        "Adapters: sentiment, SST-2", "sentiment/sst2", "sentiment/sst2", ADAPTERS, ("trainer.max_steps=600",)
+    ),
+    "attention-ner": Study(
+        "Attention: named entities, CoNLL-2003",
+        "ner/conll2003",
+        "ner/conll2003",
+        ATTENTION,
+        ("trainer.max_steps=1200",),
+    ),
+    "attention-qa": Study(
+        "Attention: question answering, SQuADShifts", "qa/squadshifts", "qa/squadshifts", ATTENTION, SMALL
+    ),
+}
+
 EXPERIMENTS: dict[str, Experiment] = {
     "ner-sample": Experiment("Named entities, synthetic sample", "ner/sample", budget="small"),
     **both("Named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003"),
@@ -86,6 +148,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     **both("Translation, Multi30k English to German", "translation/multi30k_en_de", "translation/multi30k_en_de"),
     **both("Translation, Tatoeba English to Chinese", "translation/tatoeba_en_zh", "translation/tatoeba_en_zh"),
     **both("Recommendation, MovieLens 100K", "recommendation/ml_100k", "recommendation/ml-100k"),
+    **{name: row for study, one in STUDIES.items() for name, row in one.experiments(study).items()},
 }
 """What can be run, by name; the settings of a budget other than the defaults are given here."""
 
@@ -97,6 +160,7 @@ class Collected:
     title: str
     budget: str
     line: str
+    study: str = ""
     data: str = ""
     """The fingerprint of the data."""
     metric: str = ""
@@ -157,7 +221,7 @@ def collect(name: str, folder: Path) -> None:
     """Write docs/results/NAME.json from the finished runs of an experiment."""
     experiment = EXPERIMENTS[name]
     line = shlex.join(["vertebra", *experiment.arguments("FOLDER")])
-    found = Collected(experiment.title, experiment.budget, line)
+    found = Collected(experiment.title, experiment.budget, line, experiment.study)
     host = create_host()
     for seed, one in finished(folder):
         state, environment = one.read_state(), one.read_json("environment.json")
@@ -172,6 +236,7 @@ def collect(name: str, folder: Path) -> None:
                 "seconds": state["seconds"],
                 "key": state["key"],
                 "backbone": {part: state["backbone"][part] for part in ("name", "parameters", "init", "attention")},
+                "adapter": {part: state["adapter"][part] for part in ("name", "backbone", "trained")},
                 "notes": state["notes"],
                 "scores": one.read_json("metrics.json"),
                 "intervals": one.read_json("intervals.json"),

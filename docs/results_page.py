@@ -25,6 +25,57 @@ def results(folder: Path, budget: str) -> str:
     return "\n\n".join([overview(found), *map(section, found)])
 
 
+def studies(folder: Path) -> str:
+    """Return a table for each study, a line for each of its experiments."""
+    files = (json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json")))
+    found = [one for one in files if one["budget"] == "study" and one["runs"]]
+    titles = sorted({one["study"] for one in found})
+    if not titles:
+        return "No study has been made yet."
+    return "\n\n".join(study(title, [one for one in found if one["study"] == title]) for title in titles)
+
+
+def study(title: str, experiments: Sequence[Mapping[str, Any]]) -> str:
+    """Return what its experiments trained and how they scored, the best first, and the command that makes the first of them."""
+    metric, split, higher = experiments[0]["metric"], split_of(experiments[0]), experiments[0]["higher_is_better"]
+
+    def average_of(one: Mapping[str, Any]) -> float:
+        return mean(run["scores"][split][metric] for run in one["runs"])
+
+    ordered = sorted(experiments, key=average_of, reverse=higher)
+    rows = [
+        [
+            one["title"],
+            magnitude(one["runs"][0]["adapter"]["trained"]),
+            f"{100 * one['runs'][0]['adapter']['trained'] / one['runs'][0]['adapter']['backbone']:.3g} %",
+            spread(metric, (run["scores"]["valid"][metric] for run in one["runs"])),
+            f"**{spread(metric, (run['scores'][split][metric] for run in one['runs']))}**",
+            SCALE.span(metric, one["runs"][0]["intervals"][split][metric]),
+            str(len(one["runs"])),
+            duration(mean(run["seconds"] for run in one["runs"])),
+        ]
+        for one in ordered
+    ]
+    columns = [
+        "",
+        "trained",
+        "share",
+        f"valid {metric}",
+        f"{split} {metric}",
+        "95 % interval, seed 1",
+        "seeds",
+        "time of a run",
+    ]
+    return "\n\n".join(
+        [
+            f"### {title}",
+            f"```bash needs the data\n{command(ordered[0])}\n```",
+            table(columns, rows),
+            made_with([run for one in ordered for run in one["runs"]]),
+        ]
+    )
+
+
 def overview(experiments: Iterable[Mapping[str, Any]]) -> str:
     """Return one line for each experiment: its first metric, the best baseline's score and the model's."""
     rows = []

@@ -74,7 +74,8 @@ def test_every_experiment_names_its_task_and_its_budget() -> None:
     for name, one in module("results").EXPERIMENTS.items():
         line = one.arguments("FOLDER")
         assert line[0] == "train" and line[1] == f"task={one.option.split('/')[0]}"
-        assert name.endswith("-small") or one.budget == "full" or one.path is None
+        assert name.endswith("-small") or one.budget in ("full", "study") or one.path is None
+        assert bool(one.study) == (one.budget == "study")
         assert one.seeds == (1, 2, 3)
 
 
@@ -146,3 +147,26 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     for scored in (*one["runs"], *one["baselines"].values()):
         del scored["scores"]["test"]
     assert "| Valid | f1 (valid) | 70.00 (lead) | **70.00** | 1 |" in page.results(written(tmp_path, one), "full")
+
+
+def test_a_study_is_one_table_of_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = module("results")
+    rows = {"none": ("adapter=none",), "frozen": ("adapter=frozen",)}
+    settings = (*TINY, "trainer.max_steps=3")
+    study = loaded.Study("Adapters, tiny", "ner/sample", ".", rows, settings)
+    monkeypatch.setattr(loaded, "EXPERIMENTS", study.experiments("tiny"))
+    monkeypatch.setattr(loaded, "FOLDER", tmp_path / "json")
+    monkeypatch.setattr(loaded.Experiment, "arguments", without_path(loaded.Experiment.arguments))
+    assert loaded.main(["--seeds", "1", "--runs", str(tmp_path / "runs"), "--data", str(tmp_path)]) == 0
+    text = page.studies(tmp_path / "json")
+    assert "### Adapters, tiny" in text
+    assert "adapter=frozen" in text or "adapter=none" in text  # the command of the best
+    cells = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert "| 100 % |" in cells["none"]
+    assert "| 0 % |" in cells["frozen"]
+    assert page.results(tmp_path / "json", "full") == "No experiment of this budget has been run yet."
+
+
+def without_path(arguments: Any) -> Any:
+    """The sample takes no path."""
+    return lambda self, data: [one for one in arguments(self, data) if not one.startswith("data.path=")]
