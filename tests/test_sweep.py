@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import re
 import signal
@@ -225,6 +226,33 @@ def test_growing_an_axis_keeps_what_is_there(spawner: Spawner, tmp_path: Path) -
 
 
 # --- what goes wrong
+
+
+def test_finished_jobs_whose_data_have_changed_since_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "valid", "test"):
+        (data / f"{split}.csv").write_text("text,label\n" + "good,1\nbad,0\n" * 6, encoding="utf-8")
+    settings = [one for one in TINY if not one.startswith("task=")]
+    call = [
+        "train",
+        "--multirun",
+        "task=sentiment",
+        "data=sentiment/files",
+        f"data.path={data}",
+        *settings,
+        "trainer.max_steps=1",
+    ]
+    call += ["seed=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    assert main(call) == 0
+    assert main(call) == 0
+    assert "written since" not in caplog.text
+    later = (data / "train.csv").stat().st_mtime + 3600
+    os.utime(data / "train.csv", (later, later))
+    assert main(call) == 0
+    assert f"2 finished jobs are each left as it is, though '{data}' has been written since" in caplog.text
 
 
 def test_two_sweeps_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

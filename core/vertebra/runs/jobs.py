@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,18 @@ def folders_of(jobs: Sequence[Job], folder: Path, host: Host) -> list[RunFolder]
 def is_finished(run: RunFolder) -> bool:
     """Whether a job is done; `RunError` where its folder is of another version or damaged. Nothing is touched."""
     return (run.path / "run.json").exists() and run.read_state().get("status") == "finished"
+
+
+def written_since(job: Job, run: RunFolder) -> str | None:
+    """Return the path of a finished job's data where something there was written after the run began, else None."""
+    began = datetime.fromisoformat(run.read_state()["created"]).timestamp()
+    for task in job.config.tasks:
+        place = Path(task.data.path).expanduser() if task.data.path else None
+        if place is not None and place.exists():
+            inside = [place, *(place.rglob("*") if place.is_dir() else ())]
+            if max(one.stat().st_mtime for one in inside if one.exists()) > began + 1:
+                return str(task.data.path)
+    return None
 
 
 def read_result(job: Job, run: RunFolder, error: str | None = None) -> JobResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,12 +21,14 @@ from vertebra.host.hooks import describe
 from vertebra.host.manager import Host, create_host
 from vertebra.report.numbers import duration
 from vertebra.runs.folder import RunFolder
-from vertebra.runs.jobs import Job, JobResult, folders_of, is_finished, read_result
+from vertebra.runs.jobs import Job, JobResult, folders_of, is_finished, read_result, written_since
 from vertebra.runs.key import anchored
 
 if TYPE_CHECKING:
     from vertebra.runs.pruning import Prune
     from vertebra.runs.shared import Shared
+
+logger = logging.getLogger(__name__)
 
 Errors = Mapping[Path, str]
 """What went wrong, by the folder of the job."""
@@ -48,13 +51,29 @@ def run_jobs(
     host, folder = host or create_host(), Path(folder).expanduser()
     with locked(folder):
         runs = folders_of(jobs, folder, host)
-        done = {run.path for run in runs if is_finished(run)}
+        done = {run.path: job for job, run in zip(jobs, runs, strict=True) if is_finished(run)}
+        _say_what_is_older_than_its_data(done)
         todo = {run.path: job for job, run in zip(jobs, runs, strict=True) if run.path not in done}
         for path, job in todo.items():
             prepare(path, job)
         errors = (launch or in_process)(together(todo), host) if todo else {}
         results = [read_result(job, run, errors.get(run.path)) for job, run in zip(jobs, runs, strict=True)]
         return [replace(one, reused=one.folder in done) for one in results]
+
+
+def _say_what_is_older_than_its_data(done: Mapping[Path, Job]) -> None:
+    """Warn of finished jobs whose data have been written since: their names do not say what was in a file."""
+    since = {path: written_since(job, RunFolder(path)) for path, job in done.items()}
+    older = [path for path, place in since.items() if place]
+    if older:
+        logger.warning(
+            "%d finished %s left as it is, though '%s' has been written since: remove '%s'%s to do it again.",
+            len(older),
+            "job is" if len(older) == 1 else "jobs are each",
+            since[older[0]],
+            older[0],
+            "" if len(older) == 1 else ", and the others' folders,",
+        )
 
 
 @contextmanager
