@@ -83,7 +83,7 @@ class Study:
     option: str
     path: str
     rows: dict[str, tuple[str, ...]]
-    """What differs, by the names of the rows; the first row is what the others are compared with."""
+    """What differs, by the names of the rows."""
     settings: tuple[str, ...] = ()
     """What is alike, apart from the defaults."""
 

@@ -229,12 +229,13 @@ def test_growing_an_axis_keeps_what_is_there(spawner: Spawner, tmp_path: Path) -
 
 
 def test_finished_jobs_whose_data_have_changed_since_are_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = tmp_path / "data"
     data.mkdir()
     for split in ("train", "valid", "test"):
         (data / f"{split}.csv").write_text("text,label\n" + "good,1\nbad,0\n" * 6, encoding="utf-8")
+    later = (data / "train.csv").stat().st_mtime + 3600
     settings = [one for one in TINY if not one.startswith("task=")]
     call = [
         "train",
@@ -245,14 +246,16 @@ def test_finished_jobs_whose_data_have_changed_since_are_named(
         *settings,
         "trainer.max_steps=1",
     ]
-    call += ["seed=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    call += ["seed=1,2", f"hydra.sweep.dir={data / 'sweep'}"]
     assert main(call) == 0
+    (data / ".swap").touch()
+    os.utime(data / ".swap", (later, later))
     assert main(call) == 0
-    assert "written since" not in caplog.text
-    later = (data / "train.csv").stat().st_mtime + 3600
+    assert "written since" not in caplog.text  # its own runs are in the folder of the data, too
     os.utime(data / "train.csv", (later, later))
     assert main(call) == 0
-    assert f"2 finished jobs are each left as it is, though '{data}' has been written since" in caplog.text
+    assert f"'{data}' has been written since these jobs were finished" in caplog.text
+    assert len(re.findall(r"sentiment-nano-seed[12]-", caplog.text)) == 2
 
 
 def test_two_sweeps_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

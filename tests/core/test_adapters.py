@@ -13,6 +13,7 @@ import peft
 import pytest
 import tiny_models as tiny
 import torch
+from peft.tuners.lora.layer import Linear as LoRALinear
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -143,6 +144,14 @@ def test_lora_in_layers_written_out_is_what_pefts_layers_compute(family: str, ta
     expected_loss, expected = loss_and_gradients(backbone, [batch])
     torch.testing.assert_close(loss, expected_loss, rtol=1e-6, atol=1e-6)
     assert_alike(gradients, expected)
+
+
+def test_a_lora_around_another_adapter_is_left_to_peft() -> None:
+    backbone = adapted("ia3")
+    settings = peft.LoraConfig(target_modules=[".*c_attn"], fan_in_fan_out=True, init_lora_weights=False)
+    for block in backbone.model.h:  # type: ignore[union-attr]
+        block.attn.c_attn = LoRALinear(block.attn.c_attn, "default", settings, r=2, lora_alpha=2)  # type: ignore[union-attr]
+    assert find_pass(backbone.model) is None
 
 
 def test_a_lora_that_is_switched_off_or_merged_is_left_to_peft() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import tiny_models as tiny
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
-from vertebra.engine import prepacked
+from vertebra.engine import attention, prepacked
 from vertebra.engine.attention import PACKED
 from vertebra.engine.backbone import Attention, run_packed, run_padded, run_written_out
 from vertebra.engine.blocks import functions
@@ -207,7 +210,8 @@ def test_without_torchs_private_operators_plain_products_do(broken: str, monkeyp
     assert can_prepack(torch.float32) and not can_prepack(torch.float64)
 
 
-def test_a_frozen_weight_that_changes_after_all_is_seen() -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_a_frozen_weight_that_changes_after_all_is_seen(training: bool) -> None:
     layer = nn.Linear(12, 8).requires_grad_(False)
     x = torch.randn(5, 12)
 
@@ -217,10 +221,57 @@ def test_a_frozen_weight_that_changes_after_all_is_seen() -> None:
     def expected() -> Tensor:
         return F.linear(x.bfloat16(), layer.weight.bfloat16(), layer.bias.bfloat16())
 
+    with functions.frozen_weights_cast_once() if training else nullcontext():
+        torch.testing.assert_close(in_bf16(), expected())
+        layer.weight.mul_(2)
+        torch.testing.assert_close(in_bf16(), expected())
+        layer.weight.data = torch.randn(8, 12)
+        torch.testing.assert_close(in_bf16(), expected())
+        layer.weight.data = torch.randn(12, 8).T
+        torch.testing.assert_close(in_bf16(), expected())
+        with torch.inference_mode():
+            torch.testing.assert_close(in_bf16(), expected())
+    layer.weight.data += 1  # as peft merges: no version tells of it, and no training goes on
     torch.testing.assert_close(in_bf16(), expected())
-    layer.weight.mul_(2)
-    torch.testing.assert_close(in_bf16(), expected())
-    layer.weight.data = torch.randn(8, 12)
-    torch.testing.assert_close(in_bf16(), expected())
-    layer.weight.data = torch.randn(12, 8).T
-    torch.testing.assert_close(in_bf16(), expected())
+
+
+def test_a_frozen_weight_is_cast_once_in_a_training() -> None:
+    layer, x = nn.Linear(12, 8), torch.randn(5, 12)
+    for trained in (True, False):
+        layer.requires_grad_(trained)
+        with functions.frozen_weights_cast_once():
+            first, second = (functions._cast(layer.weight, torch.bfloat16) for _ in range(2))
+            assert (first is second) != trained
+            functions.linear(x.requires_grad_(), layer, torch.bfloat16).sum().backward()
+    assert functions._cast(layer.weight, torch.bfloat16) is not first
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("inputs_first", [True, False])
+def test_gelu_of_a_layer_where_nothing_is_recorded(inputs_first: bool, dtype: torch.dtype) -> None:
+    layer = Conv1D(16, 8) if inputs_first else nn.Linear(8, 16)
+    nn.init.normal_(layer.bias)
+    x = torch.randn(24, 8)
+    weight_OI = layer.weight.T if inputs_first else layer.weight
+    plain = F.linear(x.to(dtype), weight_OI.to(dtype), layer.bias.to(dtype))
+    tolerance = {} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+    torch.testing.assert_close(functions.gelu_linear(x, layer, dtype), F.gelu(plain, approximate="tanh"), **tolerance)
+
+
+def test_heads_that_were_rotated_take_the_same_ways_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways: list[str] = []
+    for name in ("attend_by_products", "attend_in_blocks"):
+        plain = getattr(attention, name)
+        monkeypatch.setattr(attention, name, lambda *a, plain=plain, name=name: ways.append(name) or plain(*a))
+    lengths = attention.LENGTHS
+    for length, way in ((lengths.start - 1, "attend_by_products"), (lengths.start, "attend_in_blocks")):
+        stream = pack([Features(np.zeros(length, dtype=np.int64))], lambda _: None)
+        query, key, value = torch.randn(3, length, 2, 8).unbind(0)
+        with torch.no_grad():
+            found = attention.attend(query, key, value.bfloat16(), stream, attention.Options(), 0)
+            expected = F.scaled_dot_product_attention(
+                *(one.transpose(0, 1) for one in (query, key, value)), is_causal=True
+            )
+        assert ways.pop() == way
+        assert not ways
+        torch.testing.assert_close(found.float(), expected.transpose(0, 1), rtol=0.05, atol=0.05)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vertebra.engine import products
 from vertebra.engine.prepacked import can_prepack
-from vertebra.engine.products import prefers_onednn, product
+from vertebra.engine.products import add_product, prefers_onednn, product
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +26,8 @@ needs_onednn = pytest.mark.skipif(not can_prepack(torch.float32), reason="torch 
 
 @needs_onednn
 @given(
-    rows=st.integers(0, 70),
-    inputs=st.integers(1, 70),
+    rows=st.integers(0, 9).map(lambda eighths: 8 * eighths),
+    inputs=st.integers(1, 9).map(lambda eighths: 8 * eighths),
     outputs=st.integers(1, 70),
     turned=st.tuples(st.booleans(), st.booleans()),
     biased=st.booleans(),
@@ -52,6 +52,35 @@ def test_both_libraries_give_the_same_whatever_lies_how(rows, inputs, outputs, t
             found = product(x, weight, bias)
         assert found.shape == (rows, outputs)
         torch.testing.assert_close(found, expected.float(), atol=2e-5, rtol=1e-5)
+
+
+@needs_onednn
+def test_a_bias_may_lie_as_it_likes(monkeypatch):
+    monkeypatch.setattr(products, "prefers_onednn", lambda: True)
+    x, weight, bias = torch.randn(8, 16), torch.randn(16, 24), torch.randn(48)[::2]
+    torch.testing.assert_close(product(x, weight, bias), x @ weight + bias, atol=1e-5, rtol=1e-5)
+    one = torch.ones(1).expand(24)
+    torch.testing.assert_close(product(x, weight, one), x @ weight + 1, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+def test_a_product_is_added_to_a_sum(monkeypatch, onednn):
+    if onednn and not can_prepack(torch.float32):
+        pytest.skip("torch has no oneDNN here")
+    monkeypatch.setattr(products, "prefers_onednn", lambda: onednn)
+    for dtype in (torch.float32, torch.bfloat16):
+        total, x, weight = torch.randn(8, 24), torch.randn(8, 16).to(dtype), torch.randn(16, 24).to(dtype)
+        expected = total + (x @ weight)
+        add_product(total, x, weight)
+        torch.testing.assert_close(total, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_onednn_gets_no_sizes_that_never_come_again(monkeypatch):
+    monkeypatch.setattr(products, "prefers_onednn", lambda: True)
+    monkeypatch.setattr(products.prepacked, "linear", None)  # it would be called
+    for rows, inputs in ((7, 16), (16, 7)):
+        x, weight = torch.randn(rows, inputs), torch.randn(inputs, 8)
+        assert torch.equal(product(x, weight), x @ weight)
 
 
 def test_other_types_are_left_to_torch(monkeypatch):

@@ -185,13 +185,14 @@ def _attend_group(heads: Sequence[Tensor], group: Group, packed: PackedBatch, op
     query_nHLd, key_nGLd, value_nGLd = heads
     causal, mask = _what_is_seen(group, packed, options, query_nHLd.device)
     on_cpu = query_nHLd.device.type == "cpu"
-    in_bf16 = on_cpu and all(one.dtype == torch.bfloat16 for one in heads)
+    in_bf16 = on_cpu and any(one.dtype == torch.bfloat16 for one in heads)  # a rotation leaves its heads in fp32
     plain = mask is None and not options.dropout and query_nHLd.shape == key_nGLd.shape
     if in_bf16 and plain and group.longest in LENGTHS:
         return attend_in_blocks(query_nHLd, key_nGLd, value_nGLd, causal, options.scale)
     short = in_bf16 and group.longest < LENGTHS.start
-    if on_cpu and not short:
-        query_nHLd, key_nGLd, value_nGLd = (one.float() for one in heads)
+    if on_cpu:
+        dtype = torch.bfloat16 if short else torch.float32
+        query_nHLd, key_nGLd, value_nGLd = (one.to(dtype) for one in heads)
     if short or (on_cpu and options.dropout):
         shared = query_nHLd.shape[1] // key_nGLd.shape[1]
         if shared > 1:

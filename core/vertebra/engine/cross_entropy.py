@@ -13,13 +13,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vertebra.engine.products import product
+from vertebra.engine.products import add_product, product
 
 CHUNK_BYTES = {"cpu": 1 << 24, "cuda": 1 << 28}
 """Of the logits that exist at once: on a CPU they stay near its caches, a GPU wants larger products. Measured on CPU."""
+
+ROWS = 16
+"""A chunk's rows are rounded up to a multiple of this: oneDNN keeps a program for each size that it meets."""
 
 
 def linear_cross_entropy(
@@ -66,6 +70,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, len(hidden_PD), chunk):
             hidden_CD = hidden_PD[start : start + chunk].to(dtype)
             targets_C1 = targets_P[start : start + chunk, None]
+            if missing := -len(hidden_CD) % ROWS:
+                hidden_CD, targets_C1 = (F.pad(one, (0, 0, 0, missing)) for one in (hidden_CD, targets_C1))
+            real = slice(len(hidden_CD) - missing)
             logits_CV = product(hidden_CD, weight_VD.t()).float()
             if bias_V is not None:
                 logits_CV += bias_V
@@ -75,14 +82,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
             largest = logits_CV.amax(dim=1, keepdim=True)
             weights_CV = logits_CV.sub_(largest).exp_()  # in place: the memory of the logits is all there is
             sums = weights_CV.sum(dim=1, keepdim=True)
-            total += (sums.log() + largest - likely).sum()
+            total += (sums.log() + largest - likely)[real].sum()
             if any(gradients.wanted):
                 # The gradient by the logits: what the model believes less what it should.
                 errors_CV = weights_CV.div_(sums)
                 if smoothing:
                     errors_CV -= smoothing / len(weight_VD)
                 errors_CV.scatter_add_(1, targets_C1, errors_CV.new_full(targets_C1.shape, smoothing - 1))
-                gradients.add(errors_CV, hidden_CD, weight_VD)
+                errors_CV[real.stop :] = 0
+                gradients.add(errors_CV, hidden_CD, weight_VD, real)
         count = max(1, len(hidden_PD))
         ctx.save_for_backward(*gradients.divided_by(count))
         return total / count
@@ -106,15 +114,15 @@ class _Gradients:
         self._weight: Tensor | None = None
         self._bias: Tensor | None = None
 
-    def add(self, errors_CV: Tensor, hidden_CD: Tensor, weight_VD: Tensor) -> None:
-        """Take in a chunk."""
+    def add(self, errors_CV: Tensor, hidden_CD: Tensor, weight_VD: Tensor, real: slice) -> None:
+        """Take in a chunk, of which only the real rows have a hidden state to say a gradient of."""
         errors = errors_CV.to(weight_VD.dtype)
         if self.wanted[0]:
-            self._hidden.append(product(errors, weight_VD))
+            self._hidden.append(product(errors, weight_VD)[real])
         if self.wanted[1] and self._weight is None:
             self._weight = product(errors.t(), hidden_CD).float()
         elif self.wanted[1] and self._weight is not None:
-            self._weight.add_(product(errors.t(), hidden_CD))
+            add_product(self._weight, errors.t(), hidden_CD)
         if self.wanted[2]:
             sums_V = errors_CV.sum(dim=0)
             self._bias = sums_V if self._bias is None else self._bias + sums_V
@@ -139,7 +147,8 @@ def token_losses(
         transposed_DV = weight_VD.to(dtype).t()
         for start in range(0, len(hidden_PD), chunk):
             targets_C = targets_P[start : start + chunk]
-            logits_CV = product(hidden_PD[start : start + chunk].to(dtype), transposed_DV).float()
+            rows_CD = F.pad(hidden_PD[start : start + chunk].to(dtype), (0, 0, 0, -len(targets_C) % ROWS))
+            logits_CV = product(rows_CD, transposed_DV)[: len(targets_C)].float()
             if bias_V is not None:
                 logits_CV += bias_V
             likely_C = logits_CV.gather(1, targets_C[:, None])[:, 0]

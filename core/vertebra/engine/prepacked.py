@@ -25,14 +25,19 @@ def prepack(weight_OI: Tensor) -> Tensor:
 
 def linear(x_TI: Tensor, packed: Tensor, bias_O: Tensor | None) -> Tensor:
     """Return `x · weightᵀ + bias` (T, O)."""
-    out_TO: Tensor = torch.ops.mkldnn._linear_pointwise(x_TI, packed, bias_O, "none", [], "")
+    out_TO: Tensor = torch.ops.mkldnn._linear_pointwise(x_TI, packed, _dense(bias_O), "none", [], "")
     return out_TO
 
 
 def gelu_linear(x_TI: Tensor, packed: Tensor, bias_O: Tensor | None) -> Tensor:
     """Return GELU, in its tanh form, of `x · weightᵀ + bias` (T, O), computed while the output is still at hand."""
-    out_TO: Tensor = torch.ops.mkldnn._linear_pointwise(x_TI, packed, bias_O, "gelu", [], "tanh")
+    out_TO: Tensor = torch.ops.mkldnn._linear_pointwise(x_TI, packed, _dense(bias_O), "gelu", [], "tanh")
     return out_TO
+
+
+def _dense(bias_O: Tensor | None) -> Tensor | None:
+    """Return a bias as the operators read it, whatever its strides say: value after value."""
+    return None if bias_O is None else bias_O.contiguous()
 
 
 @lru_cache

@@ -22,23 +22,36 @@ from vertebra.engine import prepacked
 
 def product(x_TI: Tensor, weight_IO: Tensor, bias_O: Tensor | None = None) -> Tensor:
     """Return `x · weight + bias` (T, O); only where autograd records nothing, for what oneDNN computes it does not see."""
-    if x_TI.dtype == torch.float32 and _by_onednn(x_TI):
+    if _faster_by_onednn(x_TI):
         return prepacked.linear(x_TI, weight_IO.T, bias_O)
     return x_TI @ weight_IO if bias_O is None else torch.addmm(bias_O, x_TI, weight_IO)
 
 
+def add_product(sum_TO: Tensor, x_TI: Tensor, weight_IO: Tensor) -> None:
+    """Add `x · weight` to an fp32 sum (T, O), in place."""
+    if x_TI.dtype == sum_TO.dtype and not _faster_by_onednn(x_TI):
+        sum_TO.addmm_(x_TI, weight_IO)
+    else:
+        sum_TO.add_(product(x_TI, weight_IO))
+
+
 def gelu_product(x_TI: Tensor, weight_IO: Tensor, bias_O: Tensor | None) -> Tensor:
     """Return GELU, in its tanh form, of `product`, by oneDNN computed while the output is still at hand."""
-    if _by_onednn(x_TI):
+    in_bf16 = x_TI.dtype == torch.bfloat16 and x_TI.device.type == "cpu" and x_TI.numel()
+    if _faster_by_onednn(x_TI) or (in_bf16 and prepacked.can_prepack(torch.bfloat16)):
         return prepacked.gelu_linear(x_TI, weight_IO.T, bias_O)
     return F.gelu(product(x_TI, weight_IO, bias_O), approximate="tanh")
 
 
-def _by_onednn(x_TI: Tensor) -> bool:
-    """Whether oneDNN's own operators multiply these rows."""
-    if x_TI.device.type != "cpu" or not x_TI.numel():
+def _faster_by_onednn(x_TI: Tensor) -> bool:
+    """Whether oneDNN is to multiply these fp32 rows.
+
+    Only sizes that come again: it makes a program for each, keeps a thousand of them, and each takes half a megabyte. Streams
+    are rounded up to such sizes (`engine/backbone.py`), widths are such.
+    """
+    if x_TI.dtype != torch.float32 or x_TI.device.type != "cpu" or not x_TI.numel():
         return False
-    return prefers_onednn() if x_TI.dtype == torch.float32 else prepacked.can_prepack(x_TI.dtype)
+    return not any(size % 8 for size in x_TI.shape) and prefers_onednn()
 
 
 @lru_cache

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vertebra.config.schema import TrainerConfig
 from vertebra.engine.adapters.adapter import Adapter
+from vertebra.engine.blocks.functions import frozen_weights_cast_once
 from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.devices import Devices
 from vertebra.engine.events import EvaluationEnd, StepEnd
@@ -120,6 +121,13 @@ class Trainer:
     def fit(self) -> None:
         """Train to the end, and leave the best weights in the model (the last ones where nothing was evaluated)."""
         self.behaviours.training_started(model=self.model)
+        with frozen_weights_cast_once():
+            self._take_steps()
+        if self.progress.best_score is not None:
+            self.devices.accelerator.wait_for_everyone()
+            self.checkpoints.load_best(self.progress.best_step, self.model.trained)
+
+    def _take_steps(self) -> None:
         while self.progress.step < self.total_steps and not self._out_of_patience():
             if self.progress.step % self.plan.steps_per_epoch == 0:
                 self.notify("epoch_started", epoch=round(self.epoch))
@@ -133,9 +141,6 @@ class Trainer:
                 if self._saved != self.progress.step:
                     self._save()
                 raise StoppedError(f"Stopped after step {self.progress.step} of {self.total_steps}.")
-        if self.progress.best_score is not None:
-            self.devices.accelerator.wait_for_everyone()
-            self.checkpoints.load_best(self.progress.best_step, self.model.trained)
 
     def resume(self) -> None:
         """Take up the newest whole checkpoint, if there is one: weights, the optimizer's state, and the progress."""

@@ -76,16 +76,21 @@ def is_finished(run: RunFolder) -> bool:
     return (run.path / "run.json").exists() and run.read_state().get("status") == "finished"
 
 
-def written_since(job: Job, run: RunFolder) -> str | None:
-    """Return the path of a finished job's data where something there was written after the run began, else None."""
-    began = datetime.fromisoformat(run.read_state()["created"]).timestamp()
-    for task in job.config.tasks:
-        place = Path(task.data.path).expanduser() if task.data.path else None
-        if place is not None and place.exists():
-            inside = [place, *(place.rglob("*") if place.is_dir() else ())]
-            if max(one.stat().st_mtime for one in inside if one.exists()) > began + 1:
-                return str(task.data.path)
-    return None
+def began(run: RunFolder) -> float:
+    """Return when a run began, in seconds since 1970."""
+    return datetime.fromisoformat(run.read_state()["created"]).timestamp()
+
+
+def last_written(place: Path, aside: Path) -> float:
+    """Return when a file, or the newest one in a folder and not in the folder `aside`, was written; 0 where nothing is."""
+    newest = 0.0
+    for one in (place, *(place.rglob("*") if place.is_dir() else ())):
+        try:
+            if one.is_file() and aside not in one.parents and not one.name.startswith("."):
+                newest = max(newest, one.stat().st_mtime)
+        except OSError:  # it is gone, or nobody may look at it
+            continue
+    return newest
 
 
 def read_result(job: Job, run: RunFolder, error: str | None = None) -> JobResult:

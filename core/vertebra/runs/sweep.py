@@ -15,13 +15,14 @@ from filelock import FileLock, Timeout
 
 from vertebra.config.defaults import plain
 from vertebra.config.document import from_document, to_document
+from vertebra.data.files import listed
 from vertebra.engine.ranks import world_size
 from vertebra.errors import PrunedError, RunError, StoppedError, VertebraError
 from vertebra.host.hooks import describe
 from vertebra.host.manager import Host, create_host
 from vertebra.report.numbers import duration
 from vertebra.runs.folder import RunFolder
-from vertebra.runs.jobs import Job, JobResult, folders_of, is_finished, read_result, written_since
+from vertebra.runs.jobs import Job, JobResult, began, folders_of, is_finished, last_written, read_result
 from vertebra.runs.key import anchored
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def run_jobs(
     with locked(folder):
         runs = folders_of(jobs, folder, host)
         done = {run.path: job for job, run in zip(jobs, runs, strict=True) if is_finished(run)}
-        _say_what_is_older_than_its_data(done)
+        _say_what_is_older_than_its_data(done, folder)
         todo = {run.path: job for job, run in zip(jobs, runs, strict=True) if run.path not in done}
         for path, job in todo.items():
             prepare(path, job)
@@ -61,18 +62,23 @@ def run_jobs(
         return [replace(one, reused=one.folder in done) for one in results]
 
 
-def _say_what_is_older_than_its_data(done: Mapping[Path, Job]) -> None:
+def _say_what_is_older_than_its_data(done: Mapping[Path, Job], folder: Path) -> None:
     """Warn of finished jobs whose data have been written since: their names do not say what was in a file."""
-    since = {path: written_since(job, RunFolder(path)) for path, job in done.items()}
-    older = [path for path, place in since.items() if place]
-    if older:
+    written: dict[str, float] = {}
+    older: dict[str, list[str]] = {}
+    for path, job in done.items():
+        for place in {task.data.path for task in job.config.tasks if task.data.path}:
+            if place not in written:
+                written[place] = last_written(Path(place).expanduser().absolute(), folder.absolute())
+            if written[place] > began(RunFolder(path)) + 1:
+                older.setdefault(place, []).append(path.name)
+    for place, names in older.items():
         logger.warning(
-            "%d finished %s left as it is, though '%s' has been written since: remove '%s'%s to do it again.",
-            len(older),
-            "job is" if len(older) == 1 else "jobs are each",
-            since[older[0]],
-            older[0],
-            "" if len(older) == 1 else ", and the others' folders,",
+            "'%s' has been written since these jobs were finished, which are left as they are; remove their folders in '%s' to "
+            "do them again: %s.",
+            place,
+            folder,
+            listed(names),
         )
 
 

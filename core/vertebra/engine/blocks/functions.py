@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -72,19 +73,29 @@ class _Linear(torch.autograd.Function):
         return for_x_TI, for_weights, gradient_TO.sum(0).to(bias_type) if for_bias else None, None
 
 
-_FROZEN: MutableMapping[Tensor, tuple[object, Tensor, Tensor]] = WeakTensorKeyDictionary()
-"""For a weight that is not trained: what it was, its memory, which nothing else can have meanwhile, and its cast."""
+_KEPT: list[MutableMapping[Tensor, tuple[object, Tensor]]] = []
+"""In a training, for each weight that it leaves alone: how it lay in memory, and its cast."""
+
+
+@contextmanager
+def frozen_weights_cast_once() -> Iterator[None]:
+    """Cast a weight that is not trained once in all passes, as long as the context lasts: nobody may change it meanwhile."""
+    _KEPT.append(WeakTensorKeyDictionary())
+    try:
+        yield
+    finally:
+        _KEPT.pop()
 
 
 def _cast(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a weight in another type; what is not trained is cast once, and again where it was changed after all."""
-    if weight.dtype == dtype or weight.requires_grad:
+    """Return a weight in another type."""
+    if weight.dtype == dtype or weight.requires_grad or not _KEPT or torch.is_inference_mode_enabled():
         return weight.to(dtype)
     state = weight.data_ptr(), weight.stride(), weight._version, dtype
-    kept = _FROZEN.get(weight)
+    kept = _KEPT[-1].get(weight)
     if kept is None or kept[0] != state:
-        kept = _FROZEN[weight] = state, weight.detach(), weight.detach().to(dtype)
-    return kept[2]
+        kept = _KEPT[-1][weight] = state, weight.detach().to(dtype)
+    return kept[1]
 
 
 def add_low_rank(out_TO: Tensor, x_TI: Tensor, down_RI: Tensor, up_OR: Tensor, scale: float) -> Tensor:
@@ -126,7 +137,7 @@ def gelu(x_TO: Tensor) -> Tensor:
 @torch.no_grad()
 def gelu_linear(x_TI: Tensor, layer: Layer, dtype: torch.dtype) -> Tensor:
     """Return GELU of the layer's output (T, O) where nothing is recorded, multiplied in `dtype`."""
-    weight, bias_O = layer.weight.to(dtype), layer.bias
+    weight, bias_O = _cast(layer.weight, dtype), layer.bias
     weight_IO = weight if isinstance(layer, Conv1D) else weight.T
     return gelu_product(x_TI.to(dtype), weight_IO, None if bias_O is None else bias_O.to(dtype))
 

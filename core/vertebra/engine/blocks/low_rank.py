@@ -50,7 +50,7 @@ def find_low_rank(layer: Any) -> tuple[Any, LowRank] | None:
         return None
     dropout = getattr(layer.lora_dropout[name], "p", 0.0)
     down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
-    return layer.get_base_layer(), LowRank(down, up, float(layer.scaling[name]), float(dropout))
+    return layer.base_layer, LowRank(down, up, float(layer.scaling[name]), float(dropout))
 
 
 def without_low_rank(layer: Any) -> Any:
