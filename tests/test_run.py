@@ -17,6 +17,7 @@ import vertebra
 from vertebra.cli.main import main
 from vertebra.host.hookspecs import hookimpl
 from vertebra.host.manager import create_host
+from vertebra.runs.folder import RunFolder
 from vertebra_ner.baselines import CRF
 
 SMALL = [
@@ -110,6 +111,20 @@ def test_a_baseline_that_fails_is_a_note_of_the_run(tmp_path: Path, monkeypatch:
     assert list(read(folder, "baselines.json")) == ["most frequent tag", "known entities"]
     note = "baseline 'CRF' failed: ImportError: No module named 'nowhere'"
     assert note in read(folder, "run.json")["notes"]
+
+
+def test_a_run_in_a_folder_called_tasks_has_a_model_of_its_own(tmp_path: Path) -> None:
+    """Only in the folder of a run of several tasks does a task have the model of that run; others' folders stay as they are."""
+    file = tmp_path / "model" / "mine.txt"
+    file.parent.mkdir()
+    file.write_text("kept", encoding="utf-8")
+    quick = [*SMALL, "trainer.max_steps=1", "trainer.baselines=false", "trainer.trackers=[]"]
+    folder = tmp_path / "tasks" / "ner"
+    assert RunFolder(folder).model == folder / "model"
+    command("train", "task=ner", *quick, f"hydra.run.dir={folder}")
+    assert file.read_text(encoding="utf-8") == "kept" and list(file.parent.iterdir()) == [file]
+    assert (folder / "model" / "heads.safetensors").is_file()
+    assert vertebra.load(folder).predict(["Ada lives in Rome."])
 
 
 def test_evaluate_finds_the_scores_of_the_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,8 +43,9 @@ def save_model_folder(run: RunFolder, model: TaskModel, tasks: Mapping[str, Task
         if adapter is not None and adapter.tensors():
             adapter.save(folder / "adapter")
 
-    shutil.rmtree(run.model, ignore_errors=True)  # of a run that was stopped right here
-    write_folder(run.model, fill)
+    own = run.path / "model"  # whatever folder the run may be a part of: this one is written, and emptied before
+    shutil.rmtree(own, ignore_errors=True)  # of a run that was stopped right here
+    write_folder(own, fill)
 
 
 def save_backbone(model: TaskModel, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
