@@ -134,6 +134,20 @@ def test_a_leaderboard_has_its_tasks_as_those_of_a_system_of_their_own(run: Path
     assert differing(both[0], both) == {"together": "ner+sentiment"}
 
 
+def assert_parts_can_be_taken_elsewhere(run: Path, tasks: Sequence[str], scratch: Path) -> None:
+    """Each task predicts what it did in the run: opened from there, from a bundle, and beside the others over one backbone."""
+    places = {task: run / "tasks" / task for task in tasks}
+    together = vertebra.load(places, device="cpu")
+    for task, place in places.items():
+        lines = [json.loads(line) for line in (place / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+        inputs, expected = ([line[name] for line in lines] for name in ("input", "prediction"))
+        bundle = scratch / f"bundle-{task}"
+        assert main(["bundle", "export", str(place), str(bundle)]) == 0
+        assert main(["bundle", "verify", str(bundle)]) == 0
+        alone = vertebra.load(run, task=task, device="cpu").predict(inputs)
+        assert alone == vertebra.load(bundle, device="cpu").predict(inputs) == together.predict(task, inputs) == expected
+
+
 def broken_off(folder: Path, settings: Sequence[str], after: int = 7) -> None:
     """Make a run of both tasks that fails after so many steps."""
     step = Trainer._step
@@ -257,11 +271,7 @@ def test_a_task_that_writes_and_one_that_reads_share_a_causal_backbone_and_an_ad
     settings = ["backbone.attention=causal", "adapter=lora", "trainer.max_steps=2", "data.limit=8"]
     settings += ["summarization.task.max_new_tokens=4", "trainer.baselines=false"]
     assert main(["train", "tasks=[ner,summarization]", *TINY, *settings, f"hydra.run.dir={folder}"]) == 0
-    for task in ("ner", "summarization"):
-        place = folder / "tasks" / task
-        lines = [json.loads(line) for line in (place / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
-        predicted = vertebra.load(folder, task=task, device="cpu").predict([line["input"] for line in lines])
-        assert predicted == [line["prediction"] for line in lines]
+    assert_parts_can_be_taken_elsewhere(folder, ("ner", "summarization"), tmp_path)
     state = read(folder, "run.json")
     assert state["adapter"]["name"] == "lora" and 0 < state["adapter"]["share"] < 0.5
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import vertebra
-from test_multitask_runs import SMALL, TASKS, TINY, broken_off, read, refused
+from test_multitask_runs import SMALL, TASKS, TINY, assert_parts_can_be_taken_elsewhere, broken_off, read, refused
 from vertebra.cli.main import main
 from vertebra.engine.evaluate import evaluate
 from vertebra.errors import ConfigError
@@ -113,10 +113,7 @@ def test_a_task_that_writes_has_its_own_adapter_beside_one_that_reads(tmp_path: 
     settings = ["backbone.attention=causal", "trainer.max_steps=3", "data.limit=8", "trainer.learning_rate=5e-2"]
     settings += ["summarization.task.max_new_tokens=4", "trainer.baselines=false"]
     assert main(["train", "tasks=[ner,summarization]", *TINY, *EACH, *settings, f"hydra.run.dir={folder}"]) == 0
-    for task in ("ner", "summarization"):
-        lines = lines_of(folder / "tasks" / task)
-        predicted = vertebra.load(folder, task=task, device="cpu").predict([line["input"] for line in lines])
-        assert predicted == [line["prediction"] for line in lines]
+    assert_parts_can_be_taken_elsewhere(folder, ("ner", "summarization"), tmp_path)
 
 
 @pytest.mark.slow

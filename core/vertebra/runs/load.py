@@ -189,6 +189,14 @@ class Saved:
     own_backbone: bool
     """Whether that is the one saved with it."""
 
+    @property
+    def language_model(self) -> bool:
+        """Whether its backbone has the language-model head: its own task writes texts, or one that it was trained with.
+
+        What an adapter learnt is named by it.
+        """
+        return self.task.needs_language_model or self.folder.read_state().get("language_model") is True
+
 
 def open_saved(path: Path | str, host: Host, backbone: Path | str | None = None, task: str | None = None) -> Saved:
     """Open a run, `task` of a run of several, or a bundle, with its backbone elsewhere than it says, where that is given."""
@@ -214,9 +222,7 @@ def load_saved(saved: Saved, devices: Devices, host: Host) -> LoadedRun:
     """Load a trained task with its backbone, on devices that are set up."""
     task = saved.task
     _say_whether_the_backbone_has_changed(saved.config.backbone, saved.folder, host)
-    # One of several tasks gets the backbone that they shared.
-    language_model = task.needs_language_model or saved.folder.read_state().get("language_model") is True
-    backbone = load_backbone(saved.base, host, prefer=task.attention, language_model=language_model)
+    backbone = load_backbone(saved.base, host, prefer=task.attention, language_model=saved.language_model)
     return put_together(saved, backbone, devices, host)
 
 
