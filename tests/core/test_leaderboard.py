@@ -91,6 +91,22 @@ def test_what_two_sweeps_made_is_named_alike(tmp_path: Path) -> None:
     assert [one.system for one in entries_of(runs[2:4])] == ["learning_rate=0.1", "learning_rate=0.2"]
 
 
+def test_sweeps_with_the_same_axes_are_systems_of_their_own(tmp_path: Path) -> None:
+    """Two sweeps over seeds alone, of which the second one trained for longer."""
+    runs = []
+    for sweep, epochs in (("short", 1), ("long", 10)):
+        jobs = []
+        for seed in (1, 2):
+            run = RunFolder.create(tmp_path / sweep / str(seed))
+            config = {"tasks": [{"name": "ner"}], "seed": seed, "trainer": {"epochs": epochs}}
+            run.write_config({**config, "backbone": {"name": "nano"}})
+            jobs.append({"folder": str(seed), "axes": {"seed": seed}})
+            runs.append(run)
+        RunFolder(tmp_path / sweep).write_json("sweep.json", {"jobs": jobs})
+    assert [one.system for one in entries_of(runs)] == ["epochs=1"] * 2 + ["epochs=10"] * 2
+    assert [one.system for one in entries_of(runs[:2])] == ["nano"] * 2
+
+
 def test_scores_are_those_of_the_runs(board: Path) -> None:
     task = next(task for task in document(board)["tasks"] if task["name"] == "sentiment")
     strong = task["results"][0]["scores"]

@@ -59,7 +59,8 @@ def is_of_one_task(state: Mapping[str, Any]) -> bool:
 def entries_of(runs: Sequence[RunFolder]) -> list[Entry]:
     """Return runs as entries of a leaderboard: tasks by name and data, systems by the settings in which runs differ.
 
-    Where one sweep made all runs of a task, these are its axes, in the user's terms.
+    Where one sweep made all runs of a task, these are its axes, in the user's terms. What is the same in one sweep may not be
+    so in another: of several, settings tell the runs apart.
     """
     tasks = [task_of(run) for run in runs]
     several = {name for name, _ in tasks if len({data for other, data in tasks if other == name}) > 1}
@@ -68,7 +69,9 @@ def entries_of(runs: Sequence[RunFolder]) -> list[Entry]:
     entries = []
     for (name, data), axes, own, run in zip(tasks, swept, settings, runs, strict=True):
         beside = [number for number, (theirs, _) in enumerate(tasks) if theirs == name]
-        alike = axes is not None and all((swept[one] or {}).keys() == axes.keys() for one in beside)
+        alike = axes is not None and all(
+            runs[one].path.parent == run.path.parent and (swept[one] or {}).keys() == axes.keys() for one in beside
+        )
         chosen = axes if axes is not None and alike else differing(own, [settings[one] for one in beside])
         about = {key: value for key, value in chosen.items() if key not in NOT_THE_SYSTEM}
         title = f"{name} ({data})" if name in several else name
