@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +106,16 @@ def test_sweeps_with_the_same_axes_are_systems_of_their_own(tmp_path: Path) -> N
         RunFolder(tmp_path / sweep).write_json("sweep.json", {"jobs": jobs})
     assert [one.system for one in entries_of(runs)] == ["epochs=1"] * 2 + ["epochs=10"] * 2
     assert [one.system for one in entries_of(runs[:2])] == ["nano"] * 2
+
+
+def test_the_same_run_made_twice_is_no_second_seed(board: Path, tmp_path: Path) -> None:
+    runs = [board / "weak-sentiment-1", board / "strong-sentiment-1"]
+    again = shutil.copytree(runs[0], tmp_path / "again")
+    arguments = ["leaderboard", *map(str, [*runs, again]), "--output", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    found = document(tmp_path / "out")
+    assert [list(one["scores"]) for one in found["tasks"][0]["results"]] == [["1"], ["1"]]
+    assert found["notes"] == [f"'{again}' is left out: it is the run in '{runs[0]}', made once more"]
 
 
 def test_scores_are_those_of_the_runs(board: Path) -> None:

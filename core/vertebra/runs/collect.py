@@ -50,6 +50,19 @@ def finished_runs(places: Iterable[Path]) -> list[RunFolder]:
     return list(found.values())
 
 
+def without_repeats(runs: Iterable[RunFolder]) -> tuple[list[RunFolder], list[str]]:
+    """Return each run once, the first of those with one key, and a note for each other: the same numbers are no second seed."""
+    kept: dict[object, RunFolder] = {}
+    notes = []
+    for run in runs:
+        key = run.read_state().get("key")
+        # The tasks of one run have its key.
+        first = kept.setdefault((key, task_of(run)[0]) if key else run.path, run)
+        if first is not run:
+            notes.append(f"'{run.path}' is left out: it is the run in '{first.path}', made once more")
+    return list(kept.values()), notes
+
+
 def is_of_one_task(state: Mapping[str, Any]) -> bool:
     """Whether a run, by its `run.json`, has finished and is not one of several tasks, which have folders of their own."""
     tasks = state.get("tasks")
