@@ -108,6 +108,19 @@ def test_sweeps_with_the_same_axes_are_systems_of_their_own(tmp_path: Path) -> N
     assert [one.system for one in entries_of(runs[:2])] == ["nano"] * 2
 
 
+def test_seeds_of_different_machines_are_one_system(tmp_path: Path) -> None:
+    machines = ({"threads": 2, "token_budget": 4096, "processes": 1}, {"threads": 8, "token_budget": 512, "processes": 2})
+    runs = []
+    for seed, gpu in enumerate(machines):
+        run = RunFolder.create(tmp_path / str(seed))
+        run.write_config({"tasks": [{"name": "ner"}], "seed": seed, "gpu": gpu, "backbone": {"name": "nano"}})
+        runs.append(run)
+    assert [one.system for one in entries_of(runs)] == ["nano"] * 2
+    jobs = [{"folder": str(seed), "axes": {"gpu.threads": gpu["threads"]}} for seed, gpu in enumerate(machines)]
+    RunFolder(tmp_path).write_json("sweep.json", {"jobs": jobs})
+    assert [one.system for one in entries_of(runs)] == ["threads=2", "threads=8"]
+
+
 def test_the_same_run_made_twice_is_no_second_seed(board: Path, tmp_path: Path) -> None:
     runs = [board / "weak-sentiment-1", board / "strong-sentiment-1"]
     again = shutil.copytree(runs[0], tmp_path / "again")

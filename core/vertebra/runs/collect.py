@@ -15,6 +15,8 @@ from vertebra.runs.key import WITHOUT_EFFECT
 SEED = "seed"
 NOT_THE_SYSTEM = (SEED, "task", "data", *(".".join(setting) for setting in WITHOUT_EFFECT))
 """What runs may differ in that does not make another system."""
+OF_THE_MACHINE = ("gpu.threads", "gpu.token_budget", "gpu.processes")
+"""What is settled by the machine that a run is made on; it names systems only where a sweep has it as an axis."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,9 @@ def axes_of(run: RunFolder) -> dict[str, Any] | None:
 
 
 def differing(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the settings of a run that are not the same in all others."""
-    return {key: value for key, value in own.items() if any(other.get(key) != value for other in others)}
+    """Return the settings of a run that are not the same in all others, apart from those of its machine."""
+    telling = (key for key in own if key not in OF_THE_MACHINE)
+    return {key: own[key] for key in telling if any(other.get(key) != own[key] for other in others)}
 
 
 def flattened(document: Mapping[str, Any], above: str = "") -> dict[str, Any]:
