@@ -145,7 +145,9 @@ def assert_parts_can_be_taken_elsewhere(run: Path, tasks: Sequence[str], scratch
         assert main(["bundle", "export", str(place), str(bundle)]) == 0
         assert main(["bundle", "verify", str(bundle)]) == 0
         alone = vertebra.load(run, task=task, device="cpu").predict(inputs)
-        assert alone == vertebra.load(bundle, device="cpu").predict(inputs) == together.predict(task, inputs) == expected
+        assert (
+            alone == vertebra.load(bundle, device="cpu").predict(inputs) == together.predict(task, inputs) == expected
+        )
 
 
 def broken_off(folder: Path, settings: Sequence[str], after: int = 7) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vertebra.errors import RunError
-from vertebra.report.read import read_json
+from vertebra.report.read import read_config, read_json
 from vertebra.runs.folder import RunFolder
 from vertebra.runs.key import WITHOUT_EFFECT
 
@@ -87,7 +88,10 @@ def entries_of(runs: Sequence[RunFolder]) -> list[Entry]:
         alike = axes is not None and all(
             runs[one].path.parent == run.path.parent and (swept[one] or {}).keys() == axes.keys() for one in beside
         )
-        chosen = axes if axes is not None and alike else differing(own, [settings[one] for one in beside])
+        # How other data are read says nothing of a system: they are another column of the board.
+        reading = {key: value for key, value in own.items() if key.startswith("data.")}
+        others = [settings[one] if tasks[one] == (name, data) else {**settings[one], **reading} for one in beside]
+        chosen = axes if axes is not None and alike else differing(own, others)
         about = {key: value for key, value in chosen.items() if key not in NOT_THE_SYSTEM}
         title = f"{name} ({data})" if name in several else name
         entries.append(Entry(title, system_name(about, own), run, axes={**about, SEED: own.get(SEED)} if about else {}))
@@ -95,17 +99,37 @@ def entries_of(runs: Sequence[RunFolder]) -> list[Entry]:
 
 
 def settings_of(run: RunFolder) -> dict[str, Any]:
-    """Return a run's settings; one of several tasks on one backbone is another system than its task alone."""
+    """Return a run's settings; one of several tasks on one backbone is another system than its task alone.
+
+    Those of the other tasks stand in it by their names, as `sentiment.weight`: this one learnt beside them.
+    """
+    config = run.read_config()
     together = read_json(run, "run.json").get("together")
-    beside = {"together": "+".join(map(str, together))} if isinstance(together, list) else {}
-    return {**flattened(run.read_config()), **beside}
+    if not isinstance(together, list):
+        return flattened(config)
+    own = config["tasks"][0]["name"]
+    choices = read_config(RunFolder(run.path.absolute().parent.parent)).get("tasks") or []
+    if [one["name"] for one in choices] != together:  # the folder was taken out of that of its run
+        choices = []
+    beside = {
+        f"{one['name']}.{key}": value
+        for one in choices
+        if one["name"] != own
+        for key, value in {"data": data_name(one), **of_task(one)}.items()
+    }
+    return {**flattened(config), "together": "+".join(map(str, together)), **beside}
 
 
 def task_of(run: RunFolder) -> tuple[str, str]:
     """Return a run's task, and what its data are called: the end of their path, or the reader that made them."""
     (choice, *_) = run.read_config()["tasks"]
+    return choice["name"], data_name(choice)
+
+
+def data_name(choice: Mapping[str, Any]) -> str:
+    """Return what the data of a task are called."""
     data = choice.get("data") or {}
-    return choice["name"], Path(data["path"]).name if data.get("path") else str(data.get("format"))
+    return Path(data["path"]).name if data.get("path") else str(data.get("format"))
 
 
 def axes_of(run: RunFolder) -> dict[str, Any] | None:
@@ -121,11 +145,11 @@ def differing(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> di
 
 
 def flattened(document: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Return a run's configuration as `trainer.learning_rate: 0.001`, without where its data are."""
+    """Return a run's configuration as `trainer.learning_rate: 0.001`, with what it says of its first task."""
     found: dict[str, Any] = {}
     for key, value in document.items():
         if key == "tasks":
-            found |= flattened(value[0].get("config") or {}, "task.")
+            found |= of_task(value[0])
         elif isinstance(value, Mapping):
             found |= flattened(value, f"{above}{key}.")
         else:
@@ -133,7 +157,19 @@ def flattened(document: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return found
 
 
+def of_task(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run says of a task as `task.dropout: 0.1` and `data.limit: 100`, without where its data are."""
+    data = {key: value for key, value in (choice.get("data") or {}).items() if key not in ("path", "cache")}
+    others = {key: choice.get(key) for key in ("weight", "share", "head_from")}
+    return flattened({"task": choice.get("config") or {}, "data": data, **others})
+
+
 def system_name(about: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """Return what a system is called: the settings that make it, or its backbone where nothing differs."""
-    words = [f"{key.removesuffix('.name').rpartition('.')[2]}={value}" for key, value in about.items()]
+    tasks = str(settings.get("together")).split("+")
+    whole = {key: key.removesuffix(".name") for key in about}
+    last = {key: name.rpartition(".")[2] for key, name in whole.items()}
+    known = Counter(last.values())
+    plain = {key for key in about if known[last[key]] == 1 and key.partition(".")[0] not in tasks}
+    words = [f"{last[key] if key in plain else whole[key]}={value}" for key, value in about.items()]
     return " ".join(words) or str(settings.get("backbone.name"))
