@@ -17,7 +17,6 @@ from vertebra.data.load import Splits, load_splits
 from vertebra.engine.adapters.adapter import adapt, leave_room
 from vertebra.engine.adapters.views import own_what_is_trained
 from vertebra.engine.backbone import Attention, Backbone, Direction
-from vertebra.engine.checkpoints import is_whole
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import by_row, predict_parts, share
 from vertebra.engine.loading import find_source, load_backbone
@@ -28,7 +27,7 @@ from vertebra.host.manager import Host, create_host
 from vertebra.runs.bundle_folder import BundleFolder, open_trained
 from vertebra.runs.corpora import read_corpora
 from vertebra.runs.folder import RunFolder
-from vertebra.runs.saved import load_adapter, load_heads, refuse_other_backbone
+from vertebra.runs.saved import load_adapter, load_heads, refuse_damaged_model, refuse_other_backbone
 from vertebra.runs.tasks import load_task
 from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.features import Features
@@ -203,8 +202,8 @@ def open_saved(path: Path | str, host: Host, backbone: Path | str | None = None,
     folder = open_trained(path, task)
     if isinstance(folder, BundleFolder):
         folder.require_whole()
-    elif not is_whole(folder.model):
-        raise RunError(f"The model in '{folder.model}' is damaged: its files do not fit their hashes in manifest.json.")
+    else:
+        refuse_damaged_model(folder)
     config = from_document(folder.read_config(), host)
     own_backbone = (folder.model / "backbone").is_dir() and backbone is None
     base = replace(config.backbone, init="pretrained", attention=saved_attention(folder))

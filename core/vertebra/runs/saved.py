@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from vertebra.engine.adapters.adapter import tokenizer_fingerprint
 from vertebra.engine.backbone import Backbone
+from vertebra.engine.checkpoints import is_whole, write_folder
 from vertebra.engine.loading import quiet_bars
 from vertebra.engine.model import TaskModel
 from vertebra.errors import RunError
@@ -32,7 +33,6 @@ from vertebra.tasks.task import Task
 
 def save_model_folder(run: RunFolder, model: TaskModel, tasks: Mapping[str, Task]) -> None:
     """Write the model of a run, whole or not at all."""
-    from vertebra.engine.checkpoints import write_folder
 
     def fill(folder: Path) -> None:
         save_model(own_heads(model), str(folder / "heads.safetensors"))
@@ -67,6 +67,12 @@ def own_heads(model: TaskModel) -> nn.ModuleDict:
     """Return the heads whose weights are not saved with the backbone, as a language model's are."""
     own = {name: head for name, head in model.heads.items() if not isinstance(head, LanguageModelHead)}
     return nn.ModuleDict(own)
+
+
+def refuse_damaged_model(run: RunFolder) -> None:
+    """Raise `RunError` where the files of a run's model are not those that were written."""
+    if not is_whole(run.model):
+        raise RunError(f"The model in '{run.model}' is damaged: its files do not fit their hashes in manifest.json.")
 
 
 def load_heads(run: RunFolder, model: TaskModel) -> None:
