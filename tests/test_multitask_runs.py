@@ -9,7 +9,9 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 import vertebra
 from vertebra.cli.arguments import quoted
@@ -124,6 +126,16 @@ def test_one_of_its_tasks_is_loaded_predicts_and_is_compared(run: Path, capsys: 
     ]
     with pytest.raises(RunError, match="names 2 tasks: give the folder of one"):
         compare_runs(run, run / "tasks" / "ner", HOST)
+
+
+def test_an_export_has_what_its_tasks_learnt(run: Path, tmp_path: Path) -> None:
+    for place, tasks in ((run, {"ner", "sentiment"}), (run / "tasks" / "ner", {"ner"})):
+        folder = tmp_path / place.name
+        assert main(["export", str(place), str(folder)]) == 0
+        heads = load_file(folder / "heads.safetensors")
+        assert {name.partition(".")[0] for name in heads} == set(read(folder, "tasks.json")) == tasks
+        whole = load_file(run / "model" / "heads.safetensors")
+        assert all(torch.equal(whole[name], one) for name, one in heads.items())
 
 
 def test_a_leaderboard_has_its_tasks_as_those_of_a_system_of_their_own(run: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from html import unescape
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 
 import vertebra
 from vertebra.cli.main import main
@@ -182,6 +185,40 @@ def test_an_exported_backbone_loads_in_plain_transformers(run: Path, tmp_path: P
     with torch.no_grad():
         own_TD = backbone(pack([Features(ids, positions=range(len(ids)))], lambda _: None))
     torch.testing.assert_close(own_TD, hidden_1TD[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(KeyboardInterrupt(), 130), (OSError(28, "No space left"), 2), (SafetensorError("full"), 2)]
+)
+def test_an_export_that_is_broken_off_leaves_nothing(
+    run: Path, tmp_path: Path, error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "exported"
+    with mock.patch("shutil.copy2", side_effect=error):  # of the heads, after the backbone
+        assert main(["export", str(run), str(folder)]) == code
+    said = capsys.readouterr().err
+    assert "Traceback" not in said and (code == 130 or said.startswith(f"vertebra: Cannot write '{folder}': "))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("attention", "said"),
+    [
+        ("causal", None),
+        (1.0, "is_causal=False"),
+        (0.5, "attention 0.5"),
+        (["causal", "bidirectional"], "vertebra.load"),
+    ],
+)
+def test_an_export_says_how_its_layers_attend(
+    run: Path, tmp_path: Path, attention: Any, said: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = RunFolder(shutil.copytree(run, tmp_path / "run"))
+    copy.update_state(backbone={**copy.read_state()["backbone"], "attention": attention})
+    capsys.readouterr()
+    command("export", str(copy.path), str(tmp_path / "exported"))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 if said is None else said in lines[1]
 
 
 def test_python_without_hydra_gives_the_same_run(run: Path, tmp_path: Path) -> None:

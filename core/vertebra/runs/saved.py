@@ -12,12 +12,12 @@ model/tasks.json     for each task what its `fit` learnt
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_model
+from safetensors.torch import load_file, save_file, save_model
 from torch import Tensor, nn
 
 from vertebra.engine.adapters.adapter import tokenizer_fingerprint
@@ -67,6 +67,20 @@ def own_heads(model: TaskModel) -> nn.ModuleDict:
     """Return the heads whose weights are not saved with the backbone, as a language model's are."""
     own = {name: head for name, head in model.heads.items() if not isinstance(head, LanguageModelHead)}
     return nn.ModuleDict(own)
+
+
+def copy_learnt(run: RunFolder, tasks: Sequence[str], folder: Path) -> None:
+    """Copy heads and labels of these tasks, which are all of a run or one of several, into another folder."""
+    names = ("heads.safetensors", "tasks.json")
+    learnt = RunFolder(run.model).read_json("tasks.json")
+    if not isinstance(learnt, dict) or not learnt.keys() - set(tasks):
+        for name in names:
+            shutil.copy2(run.model / name, folder / name)
+        return
+    heads = load_file(str(run.model / names[0]))
+    own = {name: tensor for name, tensor in heads.items() if name.partition(".")[0] in tasks}
+    save_file(own, str(folder / names[0]))
+    RunFolder(folder).write_json(names[1], {name: one for name, one in learnt.items() if name in tasks})
 
 
 def refuse_damaged_model(run: RunFolder) -> None:
