@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -104,7 +105,9 @@ def test_sweeps_with_the_same_axes_are_systems_of_their_own(tmp_path: Path) -> N
             jobs.append({"folder": str(seed), "axes": {"seed": seed}})
             runs.append(run)
         RunFolder(tmp_path / sweep).write_json("sweep.json", {"jobs": jobs})
-    assert [one.system for one in entries_of(runs)] == ["epochs=1"] * 2 + ["epochs=10"] * 2
+    with mock.patch.object(RunFolder, "read_json", autospec=True, side_effect=RunFolder.read_json) as reading:
+        assert [one.system for one in entries_of(runs)] == ["epochs=1"] * 2 + ["epochs=10"] * 2
+    assert [call.args[1] for call in reading.mock_calls].count("sweep.json") == 2, "each is read once"
     assert [one.system for one in entries_of(runs[:2])] == ["nano"] * 2
 
 

@@ -80,7 +80,7 @@ def entries_of(runs: Sequence[RunFolder]) -> list[Entry]:
     """
     tasks = [task_of(run) for run in runs]
     several = {name for name, _ in tasks if len({data for other, data in tasks if other == name}) > 1}
-    swept = [axes_of(run) for run in runs]
+    swept = axes_of(runs)
     settings = [settings_of(run) for run in runs]
     entries = []
     for (name, data), axes, own, run in zip(tasks, swept, settings, runs, strict=True):
@@ -132,10 +132,13 @@ def data_name(choice: Mapping[str, Any]) -> str:
     return Path(data["path"]).name if data.get("path") else str(data.get("format"))
 
 
-def axes_of(run: RunFolder) -> dict[str, Any] | None:
-    """Return what the sweep that a run is part of says of it; None where no sweep does."""
-    jobs = read_json(RunFolder(run.path.parent), "sweep.json").get("jobs", [])
-    return next((dict(job["axes"]) for job in jobs if job["folder"] == run.path.name), None)
+def axes_of(runs: Sequence[RunFolder]) -> list[dict[str, Any] | None]:
+    """Return what the sweep that each run is part of says of it; None where no sweep does."""
+    sweeps: dict[Path, dict[str, dict[str, Any]]] = {}
+    for place in dict.fromkeys(run.path.parent for run in runs):
+        jobs = read_json(RunFolder(place), "sweep.json").get("jobs", [])
+        sweeps[place] = {job["folder"]: dict(job["axes"]) for job in reversed(jobs)}  # the first one of a folder counts
+    return [sweeps[run.path.parent].get(run.path.name) for run in runs]
 
 
 def differing(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
