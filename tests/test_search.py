@@ -17,7 +17,7 @@ from vertebra.cli.main import main
 from vertebra.config.options import configure
 from vertebra.host.manager import create_host
 from vertebra.runs.folder import RunFolder
-from vertebra.runs.jobs import Job, folders_of
+from vertebra.runs.jobs import Job, JobResult, folders_of
 from vertebra.runs.shared import Shared
 
 pytest.importorskip("optuna", reason="needs the extra 'optuna'")
@@ -127,6 +127,24 @@ def test_a_search_knows_its_trials_after_a_plugin_has_changed(tmp_path: Path) ->
     (ended,) = study.get_trials()
     found = look(lambda _: job, ended, tmp_path, host)
     assert (found.status, found.folder, found.score("valid")) == ("finished", run.path, 0.5)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_that_several_processes_are_not_pruned_is_said(
+    processes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vertebra.runs.search import Attempt
+
+    def made(self: Attempt, folder: Path, *others: Any) -> JobResult:
+        return JobResult(self.job, folder, "finished", metrics={"valid": {"entity_f1": 0.5}})
+
+    settings = ["gpu=ddp", "gpu.device=cpu", f"gpu.processes={processes}"] if processes > 1 else ["gpu=cpu"]
+    line = ["search", "task=ner", *settings, "seed=1,2", "--trials", "1"]
+    said = "It runs in several processes, which are not given up early"
+    for name, more, expected in (("pruned", [], processes > 1), ("whole", ["--no-prune"], False)):
+        with mock.patch.object(Attempt, "make", made):
+            assert main([*line, *more, "--folder", str(tmp_path / name)]) == 0
+        assert (said in capsys.readouterr().out) is expected
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from vertebra.names import unknown
 from vertebra.report.numbers import duration
 from vertebra.runs.folder import RunFolder
 from vertebra.runs.jobs import Job, JobResult, folders_of, is_finished, read_result
+from vertebra.runs.launch import is_needed
 from vertebra.runs.shared import Shared
 from vertebra.runs.sweep import locked, prepare, work
 from vertebra.runs.tasks import load_metrics, load_task
@@ -81,6 +82,11 @@ def search(
                 study.tell(trial, state=TrialState.FAIL)
                 continue
             print(f"\n{title}: {job.title}", flush=True)
+            if plan.prune and is_needed(job.config):
+                print(
+                    "It runs in several processes, which are not given up early; with --no-prune no trial is.",
+                    flush=True,
+                )
             results[number] = Attempt(study, trial, job, aim).make(folder, host, shared)
             took.append(time.monotonic() - began)
         return [results[number] for number in sorted(results)]
