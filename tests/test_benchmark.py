@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,42 @@ def test_a_run_that_fails_is_named_and_the_others_are_compared(
     assert read(tmp_path)["tasks"][0]["results"][0]["scores"].keys() == {"1", "2"}
 
 
+def test_predictions_of_a_task_without_a_run_are_left_out(
+    board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vertebra.runs import sweep
+
+    whole = sweep.run_jobs
+
+    def fails(jobs: Any, *others: Any) -> Any:
+        results = whole(jobs, board / "runs", *others[1:])
+        return [
+            replace(one, status="failed", reason="ner is not liked") if one.job.axes["task"] == "ner" else one
+            for one in results
+        ]
+
+    monkeypatch.setattr(sweep, "run_jobs", fails)
+    file = tmp_path / "predictions.jsonl"
+    file.write_text("", encoding="utf-8")
+    part = [
+        "suite=sample",
+        "tasks=ner,sentiment",
+        "systems=narrow",
+        "seeds=1",
+        "--predictions",
+        "spacy",
+        "ner",
+        str(file),
+    ]
+    assert main(["benchmark", *part, *SMALL, "--output", str(tmp_path / "out")]) == 1
+    found = read(tmp_path / "out")
+    assert [task["name"] for task in found["tasks"]] == ["sentiment"]
+    assert found["notes"] == [
+        "narrow on ner with seed 1 is missing: ner is not liked",
+        "spacy on ner is missing: no run of this task has finished, which is needed to score predictions",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -104,6 +141,10 @@ def test_a_run_that_fails_is_named_and_the_others_are_compared(
         (["suite=sample", "seeds=one"], "seeds=one: write whole numbers with commas"),
         (["suite=sample", "narrow"], "'narrow' is no setting: write KEY=VALUE."),
         (["suite=sample", "--system", "lora"], "--system 'lora': write 'NAME: KEY=VALUE …'"),
+        (
+            ["suite=sample", "--system", "lora: backbone='gpt2"],
+            "--system 'lora: backbone='gpt2': No closing quotation.",
+        ),
         (["suite=sample", "trainer.epochs=0"], "in 54 of 54 runs, as task ner, system narrow, seed 1"),
         (["suite=core", "tasks=ner"], "The suite reads ner/conll2003: say with --data FOLDER, or VERTEBRA_DATA=FOLDER"),
         (["suite=core", "--data", "."], "'.' does not hold ner/conll2003, sentiment/sst2"),

@@ -145,6 +145,9 @@ def test_what_a_pull_by_importance_does_not_go_with_is_said_at_once(first: Path,
     assert "they stay there" in of({"adapter": "lora"}) and "they stay there" in of({"backbone": {"freeze": True}})
     assert "has learnt nothing to keep" in of({"backbone": {"init": "random"}})
     assert "gpu.shard=true does not go with trainer.ewc=2" in of({"gpu": {"shard": True}})
+    several = Path(shutil.copytree(first, tmp_path / "several"))
+    RunFolder(several).update_state(tasks=["ner", "qa"])
+    assert "has the tasks ner, qa: name one of them" in of({"trainer": {"ewc_from": str(several)}})
     assert "There is no run folder" in of({"trainer": {"ewc_from": str(tmp_path / "none")}})
 
     # Of an earlier run, the configuration says whether it trained its backbone.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,10 @@ from vertebra.cli.main import main
 from vertebra.config.options import configure
 from vertebra.engine.starting_point import StartingPoint
 from vertebra.errors import ConfigError
+from vertebra.host.manager import create_host
+from vertebra.runs.folder import RunFolder
+from vertebra.runs.forgetting import _went_on, on_backbone_of
+from vertebra.runs.load import load
 
 SMALL = [
     "gpu=cpu",
@@ -58,12 +65,27 @@ def distance(run: Path, first: Path) -> float:
     return float(sum((weights[0][name] - tensor).square().sum() for name, tensor in weights[1].items()) ** 0.5)
 
 
+@pytest.fixture(scope="module")
+def later(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return second(tmp_path_factory.mktemp("later") / "run", first)
+
+
+def changed(run: Path, folder: Path, name: str, old: str, new: str) -> Path:
+    """Return a copy of a run in which a text of a file is another."""
+    shutil.copytree(run, folder)
+    text = (folder / name).read_text(encoding="utf-8")
+    assert old in text
+    (folder / name).write_text(text.replace(old, new), encoding="utf-8")
+    return folder
+
+
 def test_what_a_second_task_makes_the_first_forget_is_reported(
-    first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    first: Path, later: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    later = second(tmp_path / "later", first)
     capsys.readouterr()
-    assert main(["forgetting", str(first), str(later), "--json", "--device", "cpu"]) == 0
+    with caplog.at_level(logging.WARNING):
+        assert main(["forgetting", str(first), str(later), "--json", "--device", "cpu"]) == 0
+    assert not caplog.messages
     found = json.loads(capsys.readouterr().out)
     assert found == read(later, "forgetting.json")
     before = read(first, "metrics.json")["test"]
@@ -78,6 +100,40 @@ def test_what_a_second_task_makes_the_first_forget_is_reported(
     assert main(["forgetting", str(first), str(first), "--device", "cpu"]) == 0
     assert all(one["difference"] == 0 for one in read(first, "forgetting.json")["metrics"])
     assert main(["forgetting", str(first), str(tmp_path)]) == 2
+
+
+def test_runs_that_have_nothing_to_do_with_each_other_are_not_compared(
+    first: Path, later: Path, tmp_path: Path, refused: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    # The head alone was trained, on random weights, which such a run keeps.
+    frozen = changed(later, tmp_path / "frozen", "run.json", '"base": null', f'"base": "{"0" * 64}"')
+    assert "trained an adapter, or nothing of the backbone" in refused("forgetting", first, frozen)
+    damaged = changed(later, tmp_path / "damaged", "model/backbone/config.json", '"n_embd": 32', '"n_embd": 64')
+    assert f"The model in '{damaged / 'model'}' is damaged" in refused("forgetting", first, damaged)
+    grown = changed(first, tmp_path / "grown", "config.yaml", "limit: 60", "limit: 70")
+    assert f"The data of '{grown}' have changed since it was trained" in refused("forgetting", grown, later)
+
+    began = read(later, "run.json")["backbone"]["fingerprint"]
+    other = changed(later, tmp_path / "other", "run.json", began, began[::-1])
+    with caplog.at_level(logging.WARNING):
+        assert main(["forgetting", str(first), str(other), "--device", "cpu"]) == 0
+    assert caplog.messages == [
+        f"'{other}' did not begin with the backbone that '{first}' left: what was learnt between them counts as well."
+    ]
+
+
+def test_a_later_backbone_is_known_and_used_in_the_form_of_each_run(first: Path, later: Path, tmp_path: Path) -> None:
+    """One that was trained in another type began with the same backbone; the first run's head reads its own type."""
+    host = create_host()
+    half = changed(first, tmp_path / "half", "config.yaml", "dtype: auto", "dtype: bfloat16")
+    loaded = load(half, device="cpu", host=host)
+    begun = loaded.model.backbone.info.fingerprint
+    own = read(later, "run.json")["backbone"]["fingerprint"]
+    assert begun != own
+    for folder, run, expected in ((later, loaded, True), (half, load(first, device="cpu", host=host), False)):
+        again = on_backbone_of(RunFolder(folder), run, host)
+        assert again.model.backbone.model.dtype == run.model.backbone.model.dtype
+        assert _went_on(RunFolder(folder), run, host) is expected
 
 
 def test_the_pull_is_the_gradient_of_the_penalty() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 import vertebra
 from vertebra.cli.arguments import quoted
@@ -126,12 +128,38 @@ def test_one_of_its_tasks_is_loaded_predicts_and_is_compared(run: Path, capsys: 
         compare_runs(run, run / "tasks" / "ner", HOST)
 
 
+def test_an_export_has_what_its_tasks_learnt(run: Path, tmp_path: Path) -> None:
+    for place, tasks in ((run, {"ner", "sentiment"}), (run / "tasks" / "ner", {"ner"})):
+        folder = tmp_path / place.name
+        assert main(["export", str(place), str(folder)]) == 0
+        heads = load_file(folder / "heads.safetensors")
+        assert {name.partition(".")[0] for name in heads} == set(read(folder, "tasks.json")) == tasks
+        whole = load_file(run / "model" / "heads.safetensors")
+        assert all(torch.equal(whole[name], one) for name, one in heads.items())
+
+
 def test_a_leaderboard_has_its_tasks_as_those_of_a_system_of_their_own(run: Path) -> None:
     entries = entries_of(finished_runs([run]))
     assert [entry.task for entry in entries] == ["ner", "sentiment"]
     alone = RunFolder(run / "tasks" / "ner")
     both = [settings_of(alone), {**settings_of(alone), "together": "ner+qa"}]
     assert differing(both[0], both) == {"together": "ner+sentiment"}
+
+
+def assert_parts_can_be_taken_elsewhere(run: Path, tasks: Sequence[str], scratch: Path) -> None:
+    """Each task predicts what it did in the run: opened from there, from a bundle, and beside the others over one backbone."""
+    places = {task: run / "tasks" / task for task in tasks}
+    together = vertebra.load(places, device="cpu")
+    for task, place in places.items():
+        lines = [json.loads(line) for line in (place / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+        inputs, expected = ([line[name] for line in lines] for name in ("input", "prediction"))
+        bundle = scratch / f"bundle-{task}"
+        assert main(["bundle", "export", str(place), str(bundle)]) == 0
+        assert main(["bundle", "verify", str(bundle)]) == 0
+        alone = vertebra.load(run, task=task, device="cpu").predict(inputs)
+        assert (
+            alone == vertebra.load(bundle, device="cpu").predict(inputs) == together.predict(task, inputs) == expected
+        )
 
 
 def broken_off(folder: Path, settings: Sequence[str], after: int = 7) -> None:
@@ -257,11 +285,7 @@ def test_a_task_that_writes_and_one_that_reads_share_a_causal_backbone_and_an_ad
     settings = ["backbone.attention=causal", "adapter=lora", "trainer.max_steps=2", "data.limit=8"]
     settings += ["summarization.task.max_new_tokens=4", "trainer.baselines=false"]
     assert main(["train", "tasks=[ner,summarization]", *TINY, *settings, f"hydra.run.dir={folder}"]) == 0
-    for task in ("ner", "summarization"):
-        place = folder / "tasks" / task
-        lines = [json.loads(line) for line in (place / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
-        predicted = vertebra.load(folder, task=task, device="cpu").predict([line["input"] for line in lines])
-        assert predicted == [line["prediction"] for line in lines]
+    assert_parts_can_be_taken_elsewhere(folder, ("ner", "summarization"), tmp_path)
     state = read(folder, "run.json")
     assert state["adapter"]["name"] == "lora" and 0 < state["adapter"]["share"] < 0.5
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import vertebra
-from test_multitask_runs import SMALL, TASKS, TINY, broken_off, read, refused
+from test_multitask_runs import SMALL, TASKS, TINY, assert_parts_can_be_taken_elsewhere, broken_off, read, refused
 from vertebra.cli.main import main
+from vertebra.engine.adapters.by_peft import PeftAdapter
 from vertebra.engine.evaluate import evaluate
 from vertebra.errors import ConfigError
 from vertebra.host.manager import create_host
@@ -77,7 +79,9 @@ def test_each_task_is_loaded_with_its_own_adapter(
     assert json.loads(capsys.readouterr().out)["prediction"] == tasks["ner"].predict(["Ada met Bo."])[0]
 
 
-def test_a_bundle_and_an_export_have_the_adapter_of_one_task(run: Path, tmp_path: Path) -> None:
+def test_a_bundle_and_an_export_have_the_adapter_of_one_task(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     place, bundle = run / "tasks" / "sentiment", tmp_path / "bundle"
     assert main(["bundle", "export", str(place), str(bundle)]) == 0
     own = run / "model" / "adapter" / "sentiment" / "adapter_model.safetensors"
@@ -89,6 +93,10 @@ def test_a_bundle_and_an_export_have_the_adapter_of_one_task(run: Path, tmp_path
     loaded = vertebra.load(bundle, device="cpu")
     assert loaded.predict([line["input"] for line in lines]) == [line["prediction"] for line in lines]
     assert main(["export", str(place), str(tmp_path / "plain")]) == 0
+    assert set(read(tmp_path / "plain", "tasks.json")) == {"sentiment"}
+    with mock.patch.object(PeftAdapter, "merges", False):
+        (said,) = refused(capsys, "export", str(place), str(tmp_path / "none"))
+    assert f"It stands in '{own.parent}', beside" in said
     plain = load_file(tmp_path / "plain" / "model.safetensors")
     before = load_file(run / "model" / "backbone" / "model.safetensors")
     moved = {name for name, one in before.items() if not torch.equal(plain[name], one)}
@@ -113,10 +121,7 @@ def test_a_task_that_writes_has_its_own_adapter_beside_one_that_reads(tmp_path: 
     settings = ["backbone.attention=causal", "trainer.max_steps=3", "data.limit=8", "trainer.learning_rate=5e-2"]
     settings += ["summarization.task.max_new_tokens=4", "trainer.baselines=false"]
     assert main(["train", "tasks=[ner,summarization]", *TINY, *EACH, *settings, f"hydra.run.dir={folder}"]) == 0
-    for task in ("ner", "summarization"):
-        lines = lines_of(folder / "tasks" / task)
-        predicted = vertebra.load(folder, task=task, device="cpu").predict([line["input"] for line in lines])
-        assert predicted == [line["prediction"] for line in lines]
+    assert_parts_can_be_taken_elsewhere(folder, ("ner", "summarization"), tmp_path)
 
 
 @pytest.mark.slow

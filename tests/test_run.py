@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from html import unescape
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 
 import vertebra
 from vertebra.cli.main import main
 from vertebra.host.hookspecs import hookimpl
 from vertebra.host.manager import create_host
+from vertebra.runs.folder import RunFolder
 from vertebra_ner.baselines import CRF
 
 SMALL = [
@@ -112,6 +116,20 @@ def test_a_baseline_that_fails_is_a_note_of_the_run(tmp_path: Path, monkeypatch:
     assert note in read(folder, "run.json")["notes"]
 
 
+def test_a_run_in_a_folder_called_tasks_has_a_model_of_its_own(tmp_path: Path) -> None:
+    """Only in the folder of a run of several tasks does a task have the model of that run; others' folders stay as they are."""
+    file = tmp_path / "model" / "mine.txt"
+    file.parent.mkdir()
+    file.write_text("kept", encoding="utf-8")
+    quick = [*SMALL, "trainer.max_steps=1", "trainer.baselines=false", "trainer.trackers=[]"]
+    folder = tmp_path / "tasks" / "ner"
+    assert RunFolder(folder).model == folder / "model"
+    command("train", "task=ner", *quick, f"hydra.run.dir={folder}")
+    assert file.read_text(encoding="utf-8") == "kept" and list(file.parent.iterdir()) == [file]
+    assert (folder / "model" / "heads.safetensors").is_file()
+    assert vertebra.load(folder).predict(["Ada lives in Rome."])
+
+
 def test_evaluate_finds_the_scores_of_the_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command("evaluate", str(run), "--output", str(tmp_path / "again"))
     assert read(tmp_path / "again", "metrics.json") == read(run, "metrics.json")
@@ -167,6 +185,40 @@ def test_an_exported_backbone_loads_in_plain_transformers(run: Path, tmp_path: P
     with torch.no_grad():
         own_TD = backbone(pack([Features(ids, positions=range(len(ids)))], lambda _: None))
     torch.testing.assert_close(own_TD, hidden_1TD[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(KeyboardInterrupt(), 130), (OSError(28, "No space left"), 2), (SafetensorError("full"), 2)]
+)
+def test_an_export_that_is_broken_off_leaves_nothing(
+    run: Path, tmp_path: Path, error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "exported"
+    with mock.patch("shutil.copy2", side_effect=error):  # of the heads, after the backbone
+        assert main(["export", str(run), str(folder)]) == code
+    said = capsys.readouterr().err
+    assert "Traceback" not in said and (code == 130 or said.startswith(f"vertebra: Cannot write '{folder}': "))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("attention", "said"),
+    [
+        ("causal", None),
+        (1.0, "is_causal=False"),
+        (0.5, "attention 0.5"),
+        (["causal", "bidirectional"], "vertebra.load"),
+    ],
+)
+def test_an_export_says_how_its_layers_attend(
+    run: Path, tmp_path: Path, attention: Any, said: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = RunFolder(shutil.copytree(run, tmp_path / "run"))
+    copy.update_state(backbone={**copy.read_state()["backbone"], "attention": attention})
+    capsys.readouterr()
+    command("export", str(copy.path), str(tmp_path / "exported"))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 if said is None else said in lines[1]
 
 
 def test_python_without_hydra_gives_the_same_run(run: Path, tmp_path: Path) -> None:

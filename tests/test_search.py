@@ -7,12 +7,18 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from spawner import Spawner, fingerprint
 from test_sweep import TINY, snapshot, worked_on
 from vertebra.cli.main import main
+from vertebra.config.options import configure
+from vertebra.host.manager import create_host
+from vertebra.runs.folder import RunFolder
+from vertebra.runs.jobs import Job, JobResult, folders_of
+from vertebra.runs.shared import Shared
 
 pytest.importorskip("optuna", reason="needs the extra 'optuna'")
 
@@ -97,6 +103,48 @@ def test_a_search_killed_between_two_settings_draws_the_second_as_it_would_have(
         drawn.append(draw(again, Trial(again, trial._trial_id), space, plan))
     assert drawn[0] == drawn[1] == drawn[2]
     assert len(set(drawn[0].values())) == 3
+
+
+def test_a_search_knows_its_trials_after_a_plugin_has_changed(tmp_path: Path) -> None:
+    """The names of new folders are others then; those of the trials that have ended stay."""
+    from optuna.distributions import CategoricalDistribution
+    from optuna.trial import Trial
+
+    from vertebra.runs.search import Aim, Attempt, Plan, look, open_study
+
+    host, aim = create_host(), Aim("entity_f1", higher_is_better=True)
+    study = open_study(tmp_path, {"seed": CategoricalDistribution([1])}, Plan(trials=1), [], aim)
+    trial: Trial = study.ask({"seed": CategoricalDistribution([1])})
+    job = Job(configure(task="ner"), {"seed": 1})
+    with mock.patch("vertebra.runs.jobs.active_plugins", return_value={"core": "0.0.1"}):
+        (run,) = folders_of([job], tmp_path, host)
+        RunFolder.create(run.path)
+        run.write_json("metrics.json", {"valid": {"entity_f1": 0.5}})
+        run.write_json("data.json", {"fingerprint": "0"})
+        run.update_state(status="finished", seconds=1.0)
+        Attempt(study, trial, job, aim).make(tmp_path, host, Shared())
+    assert folders_of([job], tmp_path, host)[0].path != run.path
+    (ended,) = study.get_trials()
+    found = look(lambda _: job, ended, tmp_path, host)
+    assert (found.status, found.folder, found.score("valid")) == ("finished", run.path, 0.5)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_that_several_processes_are_not_pruned_is_said(
+    processes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vertebra.runs.search import Attempt
+
+    def made(self: Attempt, folder: Path, *others: Any) -> JobResult:
+        return JobResult(self.job, folder, "finished", metrics={"valid": {"entity_f1": 0.5}})
+
+    settings = ["gpu=ddp", "gpu.device=cpu", f"gpu.processes={processes}"] if processes > 1 else ["gpu=cpu"]
+    line = ["search", "task=ner", *settings, "seed=1,2", "--trials", "1"]
+    said = "It runs in several processes, which are not given up early"
+    for name, more, expected in (("pruned", [], processes > 1), ("whole", ["--no-prune"], False)):
+        with mock.patch.object(Attempt, "make", made):
+            assert main([*line, *more, "--folder", str(tmp_path / name)]) == 0
+        assert (said in capsys.readouterr().out) is expected
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import vertebra
 from vertebra.config.document import to_document
+from vertebra.data.keys import hashed
 from vertebra.data.load import load_splits
 from vertebra.engine.evaluate import Evaluation
 from vertebra.host.manager import create_host
@@ -107,7 +108,7 @@ def make_trained(
         reason=None,
         created="2026-11-22T10:00:00+00:00",
         seconds=seconds,
-        key="0" * 32,
+        key=hashed([str(folder), task, seed]),
         tasks=[task],
         backbone={
             "name": "nano",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,14 @@ def test_other_data_are_refused_by_name(runs: tuple[Path, Path], tmp_path: Path)
     task = make_trained(tmp_path / "task", lambda reference, *_: reference, task="ner", rows=20)
     with pytest.raises(RunError, match=r"is a run of task sentiment and .* one of ner: they cannot be compared"):
         main([str(runs[0]), str(task)])
+
+
+def test_a_line_that_is_of_no_split_is_a_damaged_run(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    damaged = Path(shutil.copytree(runs[0], tmp_path / "damaged"))
+    with (damaged / "predictions.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"id": "x"}\n')
+    with pytest.raises(RunError, match=r"predictions.jsonl' is damaged: a line has no 'split'"):
+        main([str(runs[0]), str(damaged)])
 
 
 @pytest.mark.parametrize(

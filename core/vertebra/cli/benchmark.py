@@ -46,10 +46,17 @@ def main(argv: Sequence[str]) -> int:
     except (KeyboardInterrupt, StoppedError):
         print("\nStopped. The same command goes on from here.", flush=True)
         return INTERRUPTED
-    entries = [*entries_of(results), *predictions]
-    notes = notes_of(results)
-    if len(entries) == len(predictions):
+    entries, notes = entries_of(results), notes_of(results)
+    if not entries:
         raise RunError("No run has finished:\n" + "\n".join(notes))
+    # What others predicted is scored as the runs of its task are.
+    scored = {entry.task for entry in entries}
+    entries += [one for one in predictions if one.task in scored]
+    notes += [
+        f"{one.system} on {one.task} is missing: no run of this task has finished, which is needed to score predictions"
+        for one in predictions
+        if one.task not in scored
+    ]
     publish(suite.title, entries, folder, host, notes)
     return FAILED if notes else FINISHED
 
@@ -116,4 +123,7 @@ def read_system(text: str) -> tuple[str, tuple[str, ...]]:
     name, colon, settings = text.partition(":")
     if not colon or not name.strip():
         raise ConfigError(f"--system '{text}': write 'NAME: KEY=VALUE …', as in 'lora: backbone=gpt2 adapter=lora'.")
-    return name.strip(), tuple(shlex.split(settings))
+    try:
+        return name.strip(), tuple(shlex.split(settings))
+    except ValueError as error:
+        raise ConfigError(f"--system '{text}': {error}.") from None

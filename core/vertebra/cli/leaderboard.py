@@ -34,12 +34,13 @@ def main(argv: Sequence[str]) -> int:
         require_place(arguments.output, folder=True)
 
     from vertebra.host.manager import create_host
-    from vertebra.runs.collect import entries_of, finished_runs
+    from vertebra.runs.collect import entries_of, finished_runs, without_repeats
 
     host = create_host()
-    entries = entries_of(finished_runs(arguments.folders))
+    runs, notes = without_repeats(finished_runs(arguments.folders))
+    entries = entries_of(runs)
     entries += predictions_of(arguments.predictions, [entry.task for entry in entries])
-    publish(arguments.title, entries, output, host)
+    publish(arguments.title, entries, output, host, notes)
     return 0
 
 

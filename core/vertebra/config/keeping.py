@@ -40,10 +40,10 @@ def _earlier_run(trainer: TrainerConfig) -> Iterator[str]:
         )
     if trainer.ewc_from is None:
         return
-    from vertebra.runs.folder import RunFolder
+    from vertebra.runs.bundle_folder import open_trained
 
     try:
-        run = RunFolder.open(expand(trainer.ewc_from))
+        run = open_trained(expand(trainer.ewc_from))
         about = run.read_config().get("adapter")
     except VertebraError as error:
         yield f"trainer.ewc_from={trainer.ewc_from}: {error}"

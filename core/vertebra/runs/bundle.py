@@ -23,7 +23,7 @@ from vertebra.runs.folder import RunFolder
 from vertebra.runs.load import LoadedRun, load
 from vertebra.runs.saved import adapter_folder, expected_base, own_heads, shape_of
 
-KEPT = ("key", "created", "notes", "plugins")
+KEPT = ("key", "created", "notes", "plugins", "language_model")
 """What a bundle says as its run does."""
 
 

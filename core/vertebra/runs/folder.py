@@ -123,7 +123,10 @@ class RunFolder:
         """The folder of the trained model; a task of a run of several has that of its run."""
         own = self.path / "model"
         tasks = self.path.absolute().parent
-        return tasks.parent / "model" if tasks.name == TASKS and not own.is_dir() else own
+        run = tasks.parent
+        # A folder that is called `tasks` is a run's only where there is a run beside it.
+        is_part = tasks.name == TASKS and (run / "run.json").is_file() and not own.is_dir()
+        return run / "model" if is_part else own
 
     @property
     def checkpoints(self) -> Path:

@@ -235,16 +235,18 @@ def across(tasks: Sequence[TaskBoard]) -> tuple[list[SystemLine], dict[str, Any]
 
 def labels_of(entries: Sequence[Entry]) -> list[str]:
     """Return what the score of each entry is called: its seed, with its folder where two runs of a system share one."""
-    seeds = [str(entry.run.read_config().get("seed")) if entry.run is not None else "" for entry in entries]
-    known = Counter((entry.task, entry.system, seed) for entry, seed in zip(entries, seeds, strict=True))
-    return [
-        str(entry.file)
-        if entry.run is None
-        else f"{seed} ({entry.run.path.name})"
-        if known[entry.task, entry.system, seed] > 1
-        else seed
-        for entry, seed in zip(entries, seeds, strict=True)
-    ]
+    labels = [str(entry.run.read_config().get("seed")) if entry.run is not None else "" for entry in entries]
+    seeds = labels
+    for whole in (False, True):  # the folders of one task in runs of several have the same name
+        named = [(entry.task, entry.system, label) for entry, label in zip(entries, labels, strict=True)]
+        known = Counter(named)
+        labels = [
+            f"{seed} ({entry.run.path if whole else entry.run.path.name})"
+            if entry.run is not None and known[one] > 1
+            else label
+            for entry, seed, label, one in zip(entries, seeds, labels, named, strict=True)
+        ]
+    return [label if entry.run is not None else str(entry.file) for entry, label in zip(entries, labels, strict=True)]
 
 
 # --- details

@@ -17,7 +17,6 @@ from vertebra.data.load import Splits, load_splits
 from vertebra.engine.adapters.adapter import adapt, leave_room
 from vertebra.engine.adapters.views import own_what_is_trained
 from vertebra.engine.backbone import Attention, Backbone, Direction
-from vertebra.engine.checkpoints import is_whole
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import by_row, predict_parts, share
 from vertebra.engine.loading import find_source, load_backbone
@@ -28,7 +27,7 @@ from vertebra.host.manager import Host, create_host
 from vertebra.runs.bundle_folder import BundleFolder, open_trained
 from vertebra.runs.corpora import read_corpora
 from vertebra.runs.folder import RunFolder
-from vertebra.runs.saved import load_adapter, load_heads, refuse_other_backbone
+from vertebra.runs.saved import load_adapter, load_heads, refuse_damaged_model, refuse_other_backbone
 from vertebra.runs.tasks import load_task
 from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.features import Features
@@ -189,14 +188,22 @@ class Saved:
     own_backbone: bool
     """Whether that is the one saved with it."""
 
+    @property
+    def language_model(self) -> bool:
+        """Whether its backbone has the language-model head: its own task writes texts, or one that it was trained with.
+
+        What an adapter learnt is named by it.
+        """
+        return self.task.needs_language_model or self.folder.read_state().get("language_model") is True
+
 
 def open_saved(path: Path | str, host: Host, backbone: Path | str | None = None, task: str | None = None) -> Saved:
     """Open a run, `task` of a run of several, or a bundle, with its backbone elsewhere than it says, where that is given."""
     folder = open_trained(path, task)
     if isinstance(folder, BundleFolder):
         folder.require_whole()
-    elif not is_whole(folder.model):
-        raise RunError(f"The model in '{folder.model}' is damaged: its files do not fit their hashes in manifest.json.")
+    else:
+        refuse_damaged_model(folder)
     config = from_document(folder.read_config(), host)
     own_backbone = (folder.model / "backbone").is_dir() and backbone is None
     base = replace(config.backbone, init="pretrained", attention=saved_attention(folder))
@@ -214,9 +221,7 @@ def load_saved(saved: Saved, devices: Devices, host: Host) -> LoadedRun:
     """Load a trained task with its backbone, on devices that are set up."""
     task = saved.task
     _say_whether_the_backbone_has_changed(saved.config.backbone, saved.folder, host)
-    # One of several tasks gets the backbone that they shared.
-    language_model = task.needs_language_model or saved.folder.read_state().get("language_model") is True
-    backbone = load_backbone(saved.base, host, prefer=task.attention, language_model=language_model)
+    backbone = load_backbone(saved.base, host, prefer=task.attention, language_model=saved.language_model)
     return put_together(saved, backbone, devices, host)
 
 

@@ -146,9 +146,9 @@ def load_tasks(saved: Sequence[Saved] | Mapping[str, Saved], device: str, host: 
     # A task that needs padded batches has a view of its own for them.
     packed = next((one.base for one in every.values() if one.base.packing != "padded"), first.base)
     base_config = replace(first.base, gradient_checkpointing=False, context=None, packing=packed.packing)
-    writes = any(one.task.needs_language_model for one in every.values())
+    language_model = any(one.language_model for one in every.values())
     # Whether a task may see what it is to write was settled when it was trained.
-    base = load_backbone(base_config, host, prefer="bidirectional", language_model=writes)
+    base = load_backbone(base_config, host, prefer="bidirectional", language_model=language_model)
     fingerprint = base_fingerprint(base)
     for name, one in every.items():
         if expected_base(one.folder) != fingerprint:
@@ -174,7 +174,7 @@ def _on(base: Backbone, saved: Saved, devices: Devices, host: Host, fingerprint:
     packing: Packing | None = "padded" if saved.base.packing == "padded" else None
     own = view(
         base,
-        language_model=saved.task.needs_language_model,
+        language_model=saved.language_model,
         attention=saved.base.attention,  # type: ignore[arg-type]  # never auto: it was read from the run
         packing=packing,
     )

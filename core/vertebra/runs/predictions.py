@@ -59,8 +59,8 @@ def read_run(run: RunFolder, split: str, name: str | None = None) -> Predicted:
             f"The run in '{run.path}' has no predictions of {split}; it has {', '.join(there) or 'none'}."
             f"{'' if there else ' Only a run that has finished has them.'}"
         )
-    chosen = [line for line in lines if line["split"] == split]
     try:
+        chosen = [line for line in lines if line["split"] == split]
         ids, rows, references, predictions = (
             [line[key] for line in chosen] for key in ("id", "input", "reference", "prediction")
         )

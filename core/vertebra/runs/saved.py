@@ -12,16 +12,17 @@ model/tasks.json     for each task what its `fit` learnt
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_model
+from safetensors.torch import load_file, save_file, save_model
 from torch import Tensor, nn
 
 from vertebra.engine.adapters.adapter import tokenizer_fingerprint
 from vertebra.engine.backbone import Backbone
+from vertebra.engine.checkpoints import is_whole, write_folder
 from vertebra.engine.loading import quiet_bars
 from vertebra.engine.model import TaskModel
 from vertebra.errors import RunError
@@ -32,7 +33,6 @@ from vertebra.tasks.task import Task
 
 def save_model_folder(run: RunFolder, model: TaskModel, tasks: Mapping[str, Task]) -> None:
     """Write the model of a run, whole or not at all."""
-    from vertebra.engine.checkpoints import write_folder
 
     def fill(folder: Path) -> None:
         save_model(own_heads(model), str(folder / "heads.safetensors"))
@@ -43,8 +43,9 @@ def save_model_folder(run: RunFolder, model: TaskModel, tasks: Mapping[str, Task
         if adapter is not None and adapter.tensors():
             adapter.save(folder / "adapter")
 
-    shutil.rmtree(run.model, ignore_errors=True)  # of a run that was stopped right here
-    write_folder(run.model, fill)
+    own = run.path / "model"  # whatever folder the run may be a part of: this one is written, and emptied before
+    shutil.rmtree(own, ignore_errors=True)  # of a run that was stopped right here
+    write_folder(own, fill)
 
 
 def save_backbone(model: TaskModel, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
@@ -66,6 +67,26 @@ def own_heads(model: TaskModel) -> nn.ModuleDict:
     """Return the heads whose weights are not saved with the backbone, as a language model's are."""
     own = {name: head for name, head in model.heads.items() if not isinstance(head, LanguageModelHead)}
     return nn.ModuleDict(own)
+
+
+def copy_learnt(run: RunFolder, tasks: Sequence[str], folder: Path) -> None:
+    """Copy heads and labels of these tasks, which are all of a run or one of several, into another folder."""
+    names = ("heads.safetensors", "tasks.json")
+    learnt = RunFolder(run.model).read_json("tasks.json")
+    if not isinstance(learnt, dict) or not learnt.keys() - set(tasks):
+        for name in names:
+            shutil.copy2(run.model / name, folder / name)
+        return
+    heads = load_file(str(run.model / names[0]))
+    own = {name: tensor for name, tensor in heads.items() if name.partition(".")[0] in tasks}
+    save_file(own, str(folder / names[0]))
+    RunFolder(folder).write_json(names[1], {name: one for name, one in learnt.items() if name in tasks})
+
+
+def refuse_damaged_model(run: RunFolder) -> None:
+    """Raise `RunError` where the files of a run's model are not those that were written."""
+    if not is_whole(run.model):
+        raise RunError(f"The model in '{run.model}' is damaged: its files do not fit their hashes in manifest.json.")
 
 
 def load_heads(run: RunFolder, model: TaskModel) -> None:

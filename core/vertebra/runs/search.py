@@ -25,12 +25,16 @@ from vertebra.errors import ConfigError, RunError, VertebraError
 from vertebra.host.manager import Host
 from vertebra.names import unknown
 from vertebra.report.numbers import duration
+from vertebra.runs.folder import RunFolder
 from vertebra.runs.jobs import Job, JobResult, folders_of, is_finished, read_result
+from vertebra.runs.launch import is_needed
 from vertebra.runs.shared import Shared
 from vertebra.runs.sweep import locked, prepare, work
 from vertebra.runs.tasks import load_metrics, load_task
 
 DATABASE = "search.db"
+FOLDER = "folder"
+"""Where the study keeps the name of a trial's folder."""
 Space = Mapping[str, BaseDistribution]
 MakeJob = Callable[[Mapping[str, Any]], Job]
 """Makes the job of a trial of its settings; `VertebraError` where they cannot go together."""
@@ -78,6 +82,11 @@ def search(
                 study.tell(trial, state=TrialState.FAIL)
                 continue
             print(f"\n{title}: {job.title}", flush=True)
+            if plan.prune and is_needed(job.config):
+                print(
+                    "It runs in several processes, which are not given up early; with --no-prune no trial is.",
+                    flush=True,
+                )
             results[number] = Attempt(study, trial, job, aim).make(folder, host, shared)
             took.append(time.monotonic() - began)
         return [results[number] for number in sorted(results)]
@@ -170,9 +179,10 @@ def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
 
 
 def look(make_job: MakeJob, trial: FrozenTrial, folder: Path, host: Host) -> JobResult:
-    """Return how an earlier trial ended."""
+    """Return how an earlier trial ended; its folder has the name that it got then, with the plugins of then."""
     job = make_job(trial.params)
-    (run,) = folders_of([job], folder, host)
+    known = trial.user_attrs.get(FOLDER)
+    run = RunFolder(folder / known) if known is not None else folders_of([job], folder, host)[0]
     return read_result(job, run)
 
 
@@ -188,7 +198,7 @@ class Attempt:
     def make(self, folder: Path, host: Host, shared: Shared) -> JobResult:
         """Do the job, or go on with it, and tell the study what came of it."""
         (run,) = folders_of([self.job], folder, host)
-        self.trial.set_user_attr("folder", run.path.name)
+        self.trial.set_user_attr(FOLDER, run.path.name)
         if not is_finished(run):  # else it was killed when the study was about to be told
             prepare(run.path, self.job)
             print(f"Run folder: {run.path}", flush=True)
