@@ -25,6 +25,7 @@ from vertebra.runs.folder import RunFolder
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(__file__).resolve().parent / "results"
 DATA = ROOT.parent / "shared" / "data"
+OF_BACKBONE = ("name", "version", "parameters", "init", "attention")
 KEPT = ("vertebra", "torch", "transformers", "python", "platform", "cpu", "cores", "memory_gib", "gpu", "git_commit")
 
 
@@ -235,7 +236,7 @@ def collect(name: str, folder: Path) -> None:
                 "date": state["created"][:10],
                 "seconds": state["seconds"],
                 "key": state["key"],
-                "backbone": {part: state["backbone"][part] for part in ("name", "parameters", "init", "attention")},
+                "backbone": {part: state["backbone"].get(part) for part in OF_BACKBONE},
                 "adapter": {part: state["adapter"][part] for part in ("name", "backbone", "trained")},
                 "notes": state["notes"],
                 "scores": one.read_json("metrics.json"),

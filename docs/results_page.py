@@ -156,7 +156,8 @@ def average(runs: Sequence[Mapping[str, Any]], metric: str, others: Sequence[str
 def made_with(runs: Sequence[Mapping[str, Any]]) -> str:
     """Say when, with what and on which machine the runs were made, and what their notes say."""
     backbones = {
-        f"{b['name']}, {magnitude(b['parameters'])} parameters, {b['init']} weights, {b['attention']} attention"
+        f"{' '.join(filter(None, (b['name'], b.get('version'))))}, {magnitude(b['parameters'])} parameters, "
+        f"{b['init']} weights, {b['attention']} attention"
         for b in (run["backbone"] for run in runs)
     }
     made = dict.fromkeys(f"{run['date']} on {machine(run['environment'])}" for run in runs)
