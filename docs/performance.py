@@ -22,6 +22,7 @@ RUNS = {
     "evaluate-memory": "evaluate --shape 2x128 --data conll --repeats 3 --memory",
     "generate-small": "generate --shape 6x384 --data conll --repeats 3",
     "probe-small": "probe --shape 6x384 --data conll --rows 2048 --repeats 3",
+    "bundle-gpt2": "bundle --rows 64 --repeats 3",
     "sweep": "sweep",
     "startup": "startup",
 }
