@@ -13,94 +13,40 @@ import peft
 import pytest
 import tiny_models as tiny
 import torch
-from peft.tuners.lora.layer import Linear as LoRALinear
+from adapted_models import (
+    BY_PEFT,
+    FAMILIES,
+    HOST,
+    LENGTHS,
+    PACKING,
+    adapted,
+    assert_alike,
+    batch_of,
+    loss_and_gradients,
+    loss_of,
+)
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vertebra import AdapterRef, create_host
+from vertebra import AdapterRef
 from vertebra.config.adapters import LoRAConfig
 from vertebra.config.compatibility import MODEL_FAMILIES
 from vertebra.config.compose import compose
 from vertebra.config.document import from_document, to_document
 from vertebra.config.options import configure
-from vertebra.config.schema import BackboneConfig
 from vertebra.engine.adapters.adalora import AdaLoRAAdapter
-from vertebra.engine.adapters.adapter import Adapter, adapt, leave_room, trained_parameters
+from vertebra.engine.adapters.adapter import Adapter, leave_room, trained_parameters
 from vertebra.engine.attention import PACKED
-from vertebra.engine.backbone import Backbone, BackboneInfo, Direction, Packing, run_padded
-from vertebra.engine.blocks.passes import find_pass
+from vertebra.engine.backbone import Backbone, Direction, Packing, run_padded
 from vertebra.engine.counting import count_parameters
-from vertebra.engine.loading import load_tokenizer
 from vertebra.engine.model import TaskModel
-from vertebra.engine.packing import PackedBatch, pack
 from vertebra.errors import BackboneError, ConfigError, RunError
-from vertebra.tasks.features import Features
-
-HOST = create_host()
-TOKENIZER = load_tokenizer(BackboneConfig(), HOST)
-BY_PEFT = ["lora", "dora", "rslora", "adalora", "ia3"]
-PACKING = [*BY_PEFT, "bottleneck", "layer_norm", "top_layers"]
-FAMILIES = ["gpt2", "llama"]
-
-
-def collate(features: Sequence[Features]) -> Tensor:
-    return torch.tensor([value for one in features for value in one.target])
-
-
-def batch_of(features: Sequence[Features]) -> PackedBatch:
-    return pack(features, collate)
-
-
-def adapted(
-    name: str, family: str = "gpt2", attention: Direction = "causal", packing: Packing = "packed", **settings: Any
-) -> Backbone:
-    """Return a tiny backbone with an adapter that has learnt something."""
-    model = tiny.model(family)
-    if packing == "packed":
-        model.set_attn_implementation(PACKED)
-    count = sum(one.numel() for one in model.parameters())
-    info = BackboneInfo("tiny", count, "random", attention, packing, "written out", tiny.CONTEXT, "", ())
-    settings = {"layers": 1} | settings if name == "top_layers" else settings
-    config = configure(HOST, task="ner", adapter={"name": name, **settings})
-    backbone = adapt(Backbone(model, TOKENIZER, info), config, HOST).eval()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for _, parameter in trained_parameters(backbone):
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return backbone
 
 
 def adapter_of(backbone: Backbone) -> Adapter:
     assert backbone.adapter is not None
     return backbone.adapter
-
-
-def loss_of(hidden_TD: Tensor, batch: PackedBatch) -> Tensor:
-    assert batch.targets is not None
-    weights_D = torch.linspace(-1, 2, hidden_TD.shape[1]).sin()
-    return (hidden_TD @ weights_D - batch.targets).square().mean()
-
-
-def loss_and_gradients(backbone: Backbone, batches: Sequence[PackedBatch]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the loss over all tokens of the batches, and its gradients."""
-    backbone.zero_grad()
-    total = sum(batch.n_tokens for batch in batches)
-    losses = [loss_of(backbone(batch), batch) * (batch.n_tokens / total) for batch in batches]
-    loss = torch.stack(losses).sum()
-    loss.backward()
-    return loss.detach(), {name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None}
-
-
-def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Gradients are alike to 1e-5 of each one's greatest entry: entries that nearly cancel out are of no other precision."""
-    assert found.keys() == expected.keys()
-    for key, gradient in expected.items():
-        greatest = float(gradient.abs().max())
-        torch.testing.assert_close(found[key], gradient, rtol=0, atol=1e-5 * greatest + 1e-7)
-
-
-LENGTHS = [3, tiny.CONTEXT // 2, 7, 1, 12]
 
 
 # --- numbers
@@ -122,53 +68,6 @@ def test_packed_equals_padded_equals_alone(name: str, family: str, attention: Di
     ):
         torch.testing.assert_close(loss, other[0], rtol=1e-6, atol=1e-6)
         assert_alike(gradients, other[1])
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", PACKING)
-def test_of_what_peft_adds_layers_written_out_know_lora_alone(name: str, family: str) -> None:
-    untouched = name in ("layer_norm", "top_layers")
-    written_out = name in ("lora", "rslora") or untouched
-    backbone = adapted(name, family)
-    assert backbone.info.layers == ("written out" if written_out else "transformers")
-    assert (find_pass(backbone.model) is not None) == written_out
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("targets", ["attention", "all"])
-def test_lora_in_layers_written_out_is_what_pefts_layers_compute(family: str, targets: str) -> None:
-    backbone = adapted("lora", family, targets=targets, dropout=0.0).train()
-    batch = batch_of(tiny.sequences(LENGTHS))
-    loss, gradients = loss_and_gradients(backbone, [batch])
-    backbone.info = replace(backbone.info, layers="transformers")
-    expected_loss, expected = loss_and_gradients(backbone, [batch])
-    torch.testing.assert_close(loss, expected_loss, rtol=1e-6, atol=1e-6)
-    assert_alike(gradients, expected)
-
-
-def test_a_lora_around_another_adapter_is_left_to_peft() -> None:
-    backbone = adapted("ia3")
-    settings = peft.LoraConfig(target_modules=[".*c_attn"], fan_in_fan_out=True, init_lora_weights=False)
-    for block in backbone.model.h:  # type: ignore[union-attr]
-        block.attn.c_attn = LoRALinear(block.attn.c_attn, "default", settings, r=2, lora_alpha=2)  # type: ignore[union-attr]
-    assert find_pass(backbone.model) is None
-
-
-def test_a_lora_that_is_switched_off_or_merged_is_left_to_peft() -> None:
-    batch = batch_of(tiny.sequences(LENGTHS))
-    backbone = adapted("lora")
-    with torch.no_grad():
-        on = backbone(batch)
-        layers = [one for one in backbone.model.modules() if hasattr(one, "lora_A")]
-        for one in layers:
-            one.merge()  # type: ignore[operator]
-        assert find_pass(backbone.model) is None
-        torch.testing.assert_close(backbone(batch), on, rtol=1e-5, atol=1e-5)
-        for one in layers:
-            one.unmerge()  # type: ignore[operator]
-            one.enable_adapters(False)  # type: ignore[operator]
-        assert find_pass(backbone.model) is None
-        assert not torch.allclose(backbone(batch), on, atol=1e-3)
 
 
 @pytest.mark.parametrize("attention", ["causal", "bidirectional"])

@@ -18,6 +18,7 @@ from vertebra.config.schema import BackboneConfig
 from vertebra.data.entries import cache_root
 from vertebra.engine.devices import native_bf16
 from vertebra.engine.prepacked import can_prepack
+from vertebra.engine.products import prefers_onednn
 from vertebra.engine.sources import nano
 from vertebra.runs.environment import LIBRARIES
 
@@ -52,6 +53,7 @@ def test_the_embedded_backbone(capsys: pytest.CaptureFixture[str]) -> None:
         assert paths["fused layers"] == (True, "layers of the family 'gpt2' written out for the CPU")
         assert paths["prepacked weights"][0] == can_prepack(torch.float32)
         assert paths["bf16"][0] == native_bf16(False)
+        assert paths["fp32 products"][0] == prefers_onednn()
         assert paths["varlen attention"] == (False, "it needs a GPU, and torch finds none")
     assert all(reason and "\n" not in reason for _, reason in paths.values())
     assert {one["name"] for one in found["plugins"]} >= {"core", "ner"}

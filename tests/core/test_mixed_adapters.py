@@ -195,6 +195,20 @@ def test_weights_turned_for_inference_serve_a_mixed_pass(onednn: bool, monkeypat
             torch.testing.assert_close(found[name], one(given_[name]), rtol=1e-5, atol=1e-5)
 
 
+def test_what_was_turned_for_inference_is_trained_as_before() -> None:
+    batch = batches({"one": LENGTHS["one"]})["one"]
+    gradients = []
+    for turned in (False, True):
+        base = plain().train()
+        if turned:
+            turn_for_inference(base)
+        loss_of(base(batch), batch).backward()
+        gradients.append({name: one.grad for name, one in base.named_parameters() if one.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys() != set()
+    for name, expected in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("adapter", ["lora", "dora", "ia3", "adalora", "bottleneck", "layer_norm", "top_layers"])
 def test_an_adapter_on_a_view_is_seen_nowhere_else(adapter: str) -> None:
     base, untouched = plain(), plain()

@@ -15,6 +15,7 @@ from vertebra.engine.devices import native_bf16
 from vertebra.engine.generation.generator import Generator
 from vertebra.engine.loading import load_backbone
 from vertebra.engine.prepacked import can_prepack
+from vertebra.engine.products import prefers_onednn
 from vertebra.engine.writer import as_loaded
 from vertebra.errors import BackboneError
 from vertebra.host.manager import Host
@@ -43,6 +44,7 @@ def find_fast_paths(config: BackboneConfig, host: Host) -> Iterator[FastPath]:
         else f"{hardware} has no instructions for bf16 matrices; gpu.precision=auto trains in fp32",
     )
     yield from _allocator(on_gpu)
+    yield from _fp32_products(on_gpu)
     backbone, cannot_write = _load(config, host)
     yield _packing(backbone)
     yield _written_out(backbone, on_gpu)
@@ -65,6 +67,18 @@ def _allocator(on_gpu: bool) -> Iterator[FastPath]:
     kept = keep_large_buffers()
     reason = "large buffers are kept from step to step" if kept else "only glibc's can be told to keep large buffers"
     yield FastPath("allocator", kept, reason)
+
+
+def _fp32_products(on_gpu: bool) -> Iterator[FastPath]:
+    if on_gpu:
+        return
+    chosen = prefers_onednn()
+    reason = (
+        "oneDNN multiplies them, twice as fast here as MKL"
+        if chosen
+        else "torch multiplies them: no AMD processor with MKL"
+    )
+    yield FastPath("fp32 products", chosen, reason)
 
 
 def _packing(backbone: Backbone) -> FastPath:
