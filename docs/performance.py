@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parent / "performance"
 RUNS = {
     "train-ner-small": "train --shape 6x384 --data conll --steps 12 --repeats 3",
     "train-ner-gpt2": "train --shape gpt2 --data conll --steps 4 --repeats 3 --threads 2",
+    "train-ner-gpt2-one-thread": "train --shape gpt2 --data conll --steps 4 --repeats 3",
     "train-sst2-small": "train --shape 6x384 --data sst2 --steps 6 --repeats 3",
     "pretrain-nano": "pretrain --steps 4 --repeats 3",
     "evaluate-ner-small": "evaluate --shape 6x384 --data conll --repeats 3",
