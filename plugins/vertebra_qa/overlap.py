@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -134,6 +135,7 @@ class SharedWords(Baseline):
 
     def _ranked(self, row: Row) -> list[dict[str, Any]]:
         asked = {word: self.rarity[word] for word in words_of(row["query"])}
-        scores = [sum(asked.get(word, 0.0) for word in set(words_of(one))) for one in row["candidates"]]
+        # A set has no order, and a plain sum of floats depends on it: equal scores would differ, in each process otherwise.
+        scores = [math.fsum(asked.get(word, 0.0) for word in set(words_of(one))) for one in row["candidates"]]
         order = sorted(range(len(scores)), key=lambda place: -scores[place])
         return [candidate_of(row, place) | {"score": scores[place]} for place in order]

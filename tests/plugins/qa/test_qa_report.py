@@ -118,6 +118,21 @@ def test_the_ranking_baseline_counts_rare_words() -> None:
     assert all(one["text"] == row["candidates"][one["candidate"]] for one in ranking)
 
 
+def test_candidates_that_share_the_same_words_are_tied() -> None:
+    baseline = SharedWords(AnswerSelection())
+    words = [f"w{number}" for number in range(40)]
+    seen = {"query": "", "candidates": [" ".join(words[number:]) for number in range(40)]}
+    baseline.fit([seen], [])
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        shared = random.choice(words, size=8, replace=False).tolist()
+        candidates = [random.permutation([*shared, *(f"z{k}" for k in range(n, n + 20))]).tolist() for n in range(4)]
+        (ranking,) = baseline.predict(
+            [{"query": " ".join(shared), "candidates": [" ".join(one) for one in candidates]}]
+        )
+        assert len({one["score"] for one in ranking}) == 1
+
+
 def test_counting_words_does_not_solve_the_samples() -> None:
     qa, selection = QA(), AnswerSelection()
     contexts, candidates = read_contexts(DataConfig()), read_candidates(DataConfig())
