@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from vertebra.errors import DataError
 from vertebra.metrics.metric import Counts, Metric
 from vertebra.tasks.task import Task
 from vertebra_translation.languages import languages_of
@@ -22,9 +23,16 @@ ORDERS = 4
 """The longest n-grams of BLEU."""
 
 
-def translations(value: str | dict[str, str]) -> list[str]:
-    """Return the text, or that of each direction."""
-    return [value] if isinstance(value, str) else list(value.values())
+def translations(value: str | dict[str, str], directions: Sequence[str]) -> list[str]:
+    """Return the text of each direction, in their order; `DataError` where `value` has others.
+
+    A text without a direction is of the only one. A mapping's own order says nothing: a file may have any.
+    """
+    if isinstance(value, str):
+        value = {directions[0]: value}
+    if set(value) != set(directions):
+        raise DataError(f"it has {', '.join(value) or 'nothing'}, and the directions are {', '.join(directions)}")
+    return [value[one] for one in directions]
 
 
 class CorpusMetric(Metric):
@@ -39,9 +47,9 @@ class CorpusMetric(Metric):
         return cls(getattr(task, "directions", ("en-de",)))
 
     def count(self, prediction: str | dict[str, str], reference: str | dict[str, str]) -> tuple[float, ...]:
-        """Return what this row adds for each direction, one behind the other."""
-        texts = zip(self.directions, translations(prediction), translations(reference), strict=True)
-        return tuple(number for one in texts for number in self.statistics(*one))
+        """Return what this row adds for each direction, one behind the other; `DataError` where it lacks one."""
+        sides = [translations(side, self.directions) for side in (prediction, reference)]
+        return tuple(number for one in zip(self.directions, *sides, strict=True) for number in self.statistics(*one))
 
     def score(self, counts_EK: Counts) -> float:
         """Return the mean over directions."""

@@ -103,9 +103,9 @@ class Translation(Generation):
         if not predictions:
             return []
         rows: list[tuple[str | int | float, ...]] = []
+        texts = [[translations(one, self.directions) for one in side] for side in (predictions, references)]
         for number, direction in enumerate(self.directions):
-            predicted, right = ([translations(one)[number] for one in side] for side in (predictions, references))
-            pairs = list(zip(predicted, right, strict=True))
+            pairs = [(predicted[number], right[number]) for predicted, right in zip(*texts, strict=True)]
             bleu = Bleu((direction,))
             metrics = (bleu, ChrF((direction,)), TranslationLengthRatio((direction,)))
             rows.append((direction, *(metric.score_texts(pairs) for metric in metrics), bleu.signature))

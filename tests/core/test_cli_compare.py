@@ -162,7 +162,8 @@ def test_a_second_prediction_and_another_form_are_refused(runs: tuple[Path, Path
         main([str(runs[0]), "--predictions", str(file)])
     file = write_predictions(tmp_path / "form.jsonl", {name: {"score": 3} for name in names})
     with pytest.raises(
-        DataError, match=r'predictions such as \{"score": 3\} are not of the form of task .sentiment., which'
+        DataError,
+        match=r'cannot be scored by accuracy .*: \{"score": 3\}\. Predictions of task .sentiment. look like \{',
     ):
         main([str(runs[0]), "--predictions", str(file)])
 

@@ -41,9 +41,10 @@ class Predicted:
             try:
                 counted.append(metric.count_row(row, self.predictions[number], self.references[number]))
             except Exception as error:  # whatever a metric does with a value of another form
+                reason = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
                 raise DataError(
                     f"'{self.name}': the prediction of row '{self.ids[number]}' cannot be scored by {metric.name} "
-                    f"({type(error).__name__}: {error}): {shortened(self.predictions[number])}."
+                    f"({reason}): {shortened(self.predictions[number])}."
                 ) from error
         return np.asarray(counted, dtype=np.float64).reshape(len(counted), -1)
 
@@ -141,8 +142,12 @@ def in_form(read: Predicted, known: Predicted, task: Task, metric: Metric) -> Pr
     def made(number: int) -> Any:
         return task.combine(read.rows[number], [read.predictions[number]])
 
-    forms = (read.predictions.__getitem__, held, made)
-    for form in forms:
+    try:
+        read.counts(metric)
+        return read
+    except DataError as error:
+        as_they_are = error
+    for form in (held, made):
         try:
             formed = replace(read, predictions=[form(number) for number in range(len(read.ids))])
             formed.counts(metric)
@@ -150,9 +155,8 @@ def in_form(read: Predicted, known: Predicted, task: Task, metric: Metric) -> Pr
             continue
         return formed
     raise DataError(
-        f"'{read.name}': predictions such as {shortened(read.predictions[0])} are not of the form of task '{task.name}', which "
-        f"is {shortened(known.predictions[0], 200)}."
-    )
+        f"{as_they_are} Predictions of task '{task.name}' look like {shortened(known.predictions[0], 200)}."
+    ) from None
 
 
 def shortened(value: Any, most: int = 80) -> str:

@@ -21,7 +21,7 @@ from vertebra.metrics.bootstrap import interval
 from vertebra.report.figures import Table
 from vertebra_translation.baselines import Copy, Dictionary, dictionary
 from vertebra_translation.config import TranslationConfig
-from vertebra_translation.metrics import Bleu, ChrF, TranslationLengthRatio
+from vertebra_translation.metrics import Bleu, ChrF, CorpusMetric, TranslationLengthRatio
 from vertebra_translation.sample import read as read_sample
 from vertebra_translation.task import Translation
 
@@ -98,6 +98,18 @@ def test_several_directions_count_alike() -> None:
     assert [row[0] for row in table.rows] == list(BOTH)
     assert table.rows[0][1] == pytest.approx(1.0)
     assert "tok:13a" in str(table.rows[0][-1])
+
+
+@pytest.mark.parametrize("kind", [Bleu, ChrF, TranslationLengthRatio])
+def test_directions_are_told_apart_by_name_and_not_by_their_order(kind: type[CorpusMetric]) -> None:
+    texts = {"en-de": "Ein Hund rennt schnell", "de-en": "A dog runs fast"}
+    turned = dict(reversed(texts.items()))
+    metric, task = kind(BOTH), Translation(TranslationConfig(directions=BOTH))
+    assert metric.count(turned, texts) == metric.count(texts, turned) == metric.count(texts, texts)
+    assert task.figures([turned], [texts]) == task.figures([texts], [texts])
+    for other in ("Ein Hund", {"en-de": "Ein Hund"}, {**texts, "fr-en": "A dog"}):
+        with pytest.raises(DataError, match="the directions are en-de, de-en"):
+            metric.count(other, texts)
 
 
 # --- directions
