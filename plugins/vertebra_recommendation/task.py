@@ -51,7 +51,7 @@ class Recommendation(Task):
         "coverage_at_10",
         "popularity_bias",
     )
-    too_long: ClassVar[Literal["window", "truncate", "error"]] = "error"  # histories are cut in whole items, here
+    too_long: ClassVar[Literal["window", "truncate", "error"]] = "window"  # of whole items
 
     def __init__(self, config: RecommendationConfig | None = None) -> None:
         super().__init__(config or RecommendationConfig())
@@ -136,11 +136,28 @@ class Recommendation(Task):
             numbers, len(following), self.config.max_items, [*map(len, texts)], self.config.max_tokens - 1
         ):
             parts = [start, *texts[one.first : one.first + len(one.items)]]
-            ends = np.cumsum([*map(len, parts)]) - 1
-            made.append(
-                self._features(one, list(chain.from_iterable(parts)), ends[-one.wanted :].tolist(), history, following)
-            )
+            ends = (np.cumsum([*map(len, parts)]) - 1).tolist()
+            features = self._features(one, list(chain.from_iterable(parts)), ends[-one.wanted :], history, following)
+            made.append(replace(features, note={**features.note, "ends": ends}))
         return made
+
+    def windows(self, features: Features, limit: int) -> list[Features]:
+        """Cut a history that is read as text into windows of whole items, as `encode` does; no target is lost."""
+        if len(features) <= limit:
+            return [features]
+        targets = features.target or []
+        sequence = [*features.note["items"], *targets[-1:]]
+        lengths = [*np.diff(features.note["ends"]).tolist(), 0]  # the last target is not read
+        cut = windows(sequence, len(targets), self.config.max_items, lengths, limit - 1)
+        return [_part(features, one, limit) for one in cut]
+
+    def shorten(self, features: Features, limit: int) -> Features:
+        """Keep the latest items that fit, and of the places whose next item is wanted those that have items before them."""
+        if len(features) <= limit:
+            return features
+        items, ends = features.note["items"], features.note["ends"]
+        first = next((n for n in range(len(items)) if ends[-1] - ends[n] < limit), len(items) - 1)
+        return _part(features, Window(first, items[first:], (features.target or [])[first - len(items) :]), limit)
 
     def complete(self, features: Sequence[Features], seed: int) -> list[Features]:
         """Add the items that histories and targets name, and random others: what this pass is a softmax over.
@@ -238,6 +255,20 @@ class Recommendation(Task):
             positions=_ids(positions),
             note={"items": one.items, "seen": history},
         )
+
+
+def _part(features: Features, one: Window, limit: int) -> Features:
+    """Return a window of a history that is read as text; an item that is longer than the limit alone is cut at its end."""
+    ends = features.note["ends"][one.first : one.first + len(one.items) + 1]
+    ids = [features.input_ids[:1], features.input_ids[ends[0] + 1 : ends[-1] + 1]]
+    ends = [min(end - ends[0], limit - 1) for end in ends]
+    return replace(
+        features,
+        input_ids=np.concatenate(ids)[:limit],
+        target=None if features.target is None else one.targets,
+        positions=_ids(ends[-one.wanted :]),
+        note={**features.note, "items": one.items, "ends": ends},
+    )
 
 
 def _ids(numbers: Sequence[int]) -> Ids:

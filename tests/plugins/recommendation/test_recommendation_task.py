@@ -18,8 +18,10 @@ from torch import Tensor
 import vertebra
 from vertebra.cli.main import main
 from vertebra.config.schema import BackboneConfig, DataConfig, GPUConfig, RunConfig, TaskChoice
+from vertebra.data.encode import encode_split
 from vertebra.engine.devices import Devices, set_up
 from vertebra.engine.evaluate import share
+from vertebra.engine.loading import load_tokenizer
 from vertebra.engine.model import TaskModel
 from vertebra.engine.packing import pack
 from vertebra.errors import ConfigError, DataError, RunError
@@ -85,6 +87,39 @@ def test_each_next_item_of_a_row_is_the_target_of_one_place(history: str) -> Non
         assert [task.catalogue.items[number] for number in one.target] == row["next"]
         assert [task.catalogue.items[number] for number in one.note["items"]] == row["history"][-8:]
         assert [task.catalogue.items[number] for number in one.note["seen"]] == row["history"]
+
+
+@pytest.mark.parametrize("policy", ["auto", "window", "truncate"])
+def test_texts_over_the_context_are_cut_in_whole_items_and_the_latest_stay(policy: Any) -> None:
+    made, _, _ = prepared(history="text", max_items=20)
+    task, tokenizer = recommender(made), load_tokenizer(BackboneConfig(), create_host())
+    for split in ("train", "test"):
+        rows = [{**row, "id": str(number)} for number, row in enumerate(made.splits.rows[split])]
+        encoded = encode_split(task, rows, tokenizer, context=40, too_long=policy).features
+        assert len(encoded) >= len(rows) and any(len(one) > 20 for one in encoded)
+        for number, row in enumerate(rows):
+            pieces = [one for one in encoded if one.example == number]
+            targets = [task.catalogue.items[target] for one in pieces for target in one.target]
+            assert targets == row["next"] if policy != "truncate" else targets[-1:] == row["next"][-1:]
+            for one in pieces:
+                items = [task.catalogue.items[item] for item in one.note["items"]]
+                texts = [f" {task.catalogue.texts[item]}\n" for item in one.note["items"]]
+                assert tokenizer.decode(one.input_ids[1:]) == "".join(texts) and len(one) <= 40
+                read = [tokenizer.decode(one.input_ids[1 : place + 1]) for place in one.positions]
+                assert read == ["".join(texts[: len(texts) - left]) for left in range(len(read))][::-1]
+                whole = [*row["history"], *row["next"]]
+                assert "|".join([*items, targets[-1]] if one is pieces[-1] else items) in "|".join(whole)
+
+
+def test_an_item_over_the_context_alone_is_read_from_its_beginning() -> None:
+    made, _, _ = prepared(history="text", max_items=20)
+    task = recommender(made)
+    row = made.splits.rows["test"][0]
+    (whole,) = task.encode(row, load_tokenizer(BackboneConfig(), create_host()))
+    for (one,) in (task.windows(whole, 4), [task.shorten(whole, 4)]):
+        assert one.note["items"] == whole.note["items"][-1:] and one.positions.tolist() == [3]
+        last = whole.note["ends"][-2] + 1
+        assert one.input_ids.tolist() == [whole.input_ids[0], *whole.input_ids[last : last + 3]]
 
 
 @pytest.mark.parametrize("negatives", [None, 3, 1000])
