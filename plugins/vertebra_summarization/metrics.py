@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from vertebra.metrics.metric import Counts, Mean, Metric
 from vertebra.tasks.task import Row, Task
-from vertebra_summarization.words import Words
+from vertebra_summarization.words import Tokenizer, Words
 
 
 def texts(reference: str | list[str]) -> list[str]:
@@ -27,7 +27,10 @@ class Rouge(Mean):
     def __init__(self, language: str = "auto") -> None:
         from rouge_score.rouge_scorer import RougeScorer
 
-        self._scorer: Any = RougeScorer([self.kind], tokenizer=Words(language))
+        self._words = Words(language)
+        self._scorers: dict[Tokenizer, Any] = {
+            one: RougeScorer([self.kind], tokenizer=one) for one in self._words.tokenizers
+        }
 
     @classmethod
     def for_task(cls, task: Task) -> Self:
@@ -36,7 +39,11 @@ class Rouge(Mean):
 
     def value(self, prediction: str, reference: str | list[str]) -> float:
         """Return the F-measure with the nearest reference."""
-        return max(float(self._scorer.score(one, prediction)[self.kind].fmeasure) for one in texts(reference))
+        return max(self._with(one, prediction) for one in texts(reference))
+
+    def _with(self, reference: str, prediction: str) -> float:
+        scorer = self._scorers[self._words.tokenizer_for(reference, prediction)]
+        return float(scorer.score(reference, prediction)[self.kind].fmeasure)
 
 
 class Rouge1(Rouge):
@@ -84,8 +91,8 @@ class SummaryLengthRatio(ByWords):
 
     def count(self, prediction: str, reference: str | list[str]) -> tuple[float, ...]:
         """Return (words written, words of the references)."""
-        lengths = [len(self._words.tokenize(one)) for one in texts(reference)]
-        return len(self._words.tokenize(prediction)), sum(lengths) / len(lengths)
+        written, *wanted = map(len, self._words.tokenize(prediction, *texts(reference)))
+        return written, sum(wanted) / len(wanted)
 
 
 class NovelBigrams(ByWords):
@@ -99,9 +106,6 @@ class NovelBigrams(ByWords):
 
     def count_row(self, row: Row, prediction: str, reference: str | list[str]) -> tuple[float, ...]:
         """Return (new pairs, pairs)."""
-        pairs = self._pairs(prediction)
-        return len(pairs - self._pairs(row["document"])), len(pairs)
-
-    def _pairs(self, text: str) -> set[tuple[str, str]]:
-        words = self._words.tokenize(text)
-        return set(itertools.pairwise(words))
+        words = self._words.tokenize(prediction, row["document"])
+        pairs, copied = (set(itertools.pairwise(one)) for one in words)
+        return len(pairs - copied), len(pairs)

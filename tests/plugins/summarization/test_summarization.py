@@ -20,7 +20,7 @@ from vertebra.errors import DataError
 from vertebra.host.manager import create_host
 from vertebra_summarization.baselines import Lead, lead
 from vertebra_summarization.config import SummarizationConfig
-from vertebra_summarization.metrics import NovelBigrams, Rouge1, Rouge2, RougeL, SummaryLengthRatio
+from vertebra_summarization.metrics import NovelBigrams, Rouge, Rouge1, Rouge2, RougeL, SummaryLengthRatio
 from vertebra_summarization.sample import read as read_sample
 from vertebra_summarization.task import Summarization
 from vertebra_summarization.words import Words
@@ -61,9 +61,21 @@ def test_no_text_differs_from_itself(text: str) -> None:
 
 
 def test_chinese_is_compared_character_by_character() -> None:
-    assert Words().tokenize("GPT-2会议2026") == ["gpt", "2", "会", "议", "2026"]
+    assert Words().tokenize("GPT-2会议2026") == [["gpt", "2", "会", "议", "2026"]]
     assert Rouge1().value("会议改期", "会议取消") == pytest.approx(0.5)
     assert Rouge2().value("会议改期", "会议取消") == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("metric", [Rouge1, Rouge2, RougeL])
+def test_both_sides_of_a_comparison_are_cut_alike(metric: type[Rouge]) -> None:
+    english = "Companies announced running shoes and shiny boxes"
+    for one, other in ((english, f"{english} 東京"), (f"{english} 東京", english)):
+        assert metric().value(one, other) > 0.8, "all words of the one are in the other, in their order"
+    assert metric().value("phố cổ", "đường phố cổ đẹp") == metric("vi").value("phố cổ", "đường phố cổ đẹp") > 0
+    assert metric().value(english, [f"{english} 東京", english]) == 1.0
+    document = f"Tokyo (東京): {english}."
+    assert NovelBigrams().count_row({"document": document}, english, "x") == (0, 6), "a copy has nothing new"
+    assert SummaryLengthRatio().count("Moscow Москва", "Москва") == (2, 1)
 
 
 def test_the_language_can_be_given() -> None:
