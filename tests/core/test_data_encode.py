@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.core.data_tasks import Topic, TopicConfig, Words, shared
 
 from vertebra.config.schema import BackboneConfig, DataConfig
 from vertebra.data import encode as encode_module
+from vertebra.data import keys, tags
 from vertebra.data.cache import FeatureCache
 from vertebra.data.encode import encode_key, encode_row, encode_split
 from vertebra.data.load import load_splits
@@ -192,24 +194,49 @@ def test_the_key_changes_with_all_that_features_are_made_of(tokenizer: Any) -> N
     assert key() == keys[0], "the tokenizer's last call does not count"
 
 
+@pytest.mark.parametrize(
+    ("package", "helper"),
+    [
+        ("guest_plugin", "words.py"),
+        ("guest_plugin", "text/clean.py"),
+        ("guest_plugin/inner", "../words.py"),
+        ("guest_plugin/inner", "../text/deep/clean.py"),
+        ("guest_space/guest_plugin", "text/clean.py"),
+    ],
+)
 def test_the_key_changes_with_the_code_of_the_task(
+    package: str, helper: str, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / package
+    file = (folder / helper).resolve()
+    for path in (folder / "task.py", file):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while path.parent.name not in ("guest_space", tmp_path.name):  # the one is a namespace without a file
+            path = path.parent
+            (path / "__init__.py").touch()
+    file.write_text("LIMIT = 1\n")
+    (folder / "task.py").write_text("from tests.core.data_tasks import Words\n\n\nclass Guest(Words):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    task = importlib.import_module(f"{package.replace('/', '.')}.task").Guest()
+    before = encode_key(task, "f", tokenizer, {})
+    (tmp_path / "of_somebody_else.py").write_text("LIMIT = 1\n")
+    (folder / ".#task.py").symlink_to("nowhere")
+    assert encode_key(task, "f", tokenizer, {}) == before
+    file.write_text("LIMIT = 2\n")
+    assert encode_key(task, "f", tokenizer, {}) != before, "a module that encode calls counts, too"
+    for name in [name for name in sys.modules if name.startswith("guest_")]:
+        del sys.modules[name]
+
+
+def test_the_key_changes_with_the_code_of_the_core_that_encodes(
     tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "guest_plugin"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "words.py").write_text("LIMIT = 1\n")
-    (package / "task.py").write_text(
-        "from tests.core.data_tasks import Words\nfrom guest_plugin.words import LIMIT\n\n\nclass Guest(Words):\n    pass\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    task = importlib.import_module("guest_plugin.task").Guest()
-    before = encode_key(task, "f", tokenizer, {})
-    assert encode_key(task, "f", tokenizer, {}) == before
-    (package / "words.py").write_text("LIMIT = 2\n")
-    assert encode_key(task, "f", tokenizer, {}) != before, "a module that encode calls counts, too"
-    for name in [name for name in sys.modules if name.startswith("guest_plugin")]:
-        del sys.modules[name]
+    before = encode_key(Words(), "f", tokenizer, {})
+    copied = shutil.copytree(Path(tags.__file__).parent, tmp_path / "data")
+    monkeypatch.setattr(keys, "ENCODING", (copied, *keys.ENCODING[1:]))
+    assert encode_key(Words(), "f", tokenizer, {}) == before
+    (copied / "tags.py").write_text("# another reading of tags")
+    assert encode_key(Words(), "f", tokenizer, {}) != before
 
 
 def test_a_task_without_source_is_never_taken_from_the_cache(tokenizer: Any) -> None:

@@ -108,8 +108,8 @@ def fit_context(
 def encode_key(task: Task, rows_fingerprint: str, tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]) -> str:
     """Return the cache key: a hash of the rows, the tokenizer, the task with its settings and state, and the code.
 
-    The code is that of the packages of the task's class and its bases; a task without source files (typed at a prompt)
-    has a new key each time.
+    The code is that of the packages of the task's class and its bases, and the core's own; a task without source files (typed
+    at a prompt) has a new key each time.
     """
     document = {
         **task_parts(task),
