@@ -29,9 +29,9 @@ def register_tasks() -> list[TaskRef]:
 def register_metrics() -> list[MetricRef]:
     """Bring the scores of predicted tokens."""
     return [
-        MetricRef("bits_per_byte", "vertebra_lm.metrics:BitsPerByte", plain=True),
-        MetricRef("bits_per_token", "vertebra_lm.metrics:BitsPerToken", plain=True),
-        MetricRef("token_hits", "vertebra_lm.metrics:TokenHits"),
+        MetricRef("bits_per_byte", "vertebra_lm.metrics:BitsPerByte", plain=True, tasks=("corpus",)),
+        MetricRef("bits_per_token", "vertebra_lm.metrics:BitsPerToken", plain=True, tasks=("corpus",)),
+        MetricRef("token_hits", "vertebra_lm.metrics:TokenHits", tasks=("corpus",)),
     ]
 
 

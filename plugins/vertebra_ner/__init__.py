@@ -17,10 +17,10 @@ def register_tasks() -> list[TaskRef]:
 def register_metrics() -> list[MetricRef]:
     """Bring the scores over entities, and the accuracy over words."""
     return [
-        MetricRef("entity_f1", "vertebra_ner.metrics:EntityF1"),
-        MetricRef("entity_precision", "vertebra_ner.metrics:EntityPrecision"),
-        MetricRef("entity_recall", "vertebra_ner.metrics:EntityRecall"),
-        MetricRef("token_accuracy", "vertebra_ner.metrics:TokenAccuracy"),
+        MetricRef("entity_f1", "vertebra_ner.metrics:EntityF1", tasks=("token-classification",)),
+        MetricRef("entity_precision", "vertebra_ner.metrics:EntityPrecision", tasks=("token-classification",)),
+        MetricRef("entity_recall", "vertebra_ner.metrics:EntityRecall", tasks=("token-classification",)),
+        MetricRef("token_accuracy", "vertebra_ner.metrics:TokenAccuracy", tasks=("token-classification",)),
     ]
 
 

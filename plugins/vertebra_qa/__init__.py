@@ -29,11 +29,11 @@ def register_tasks() -> list[TaskRef]:
 def register_metrics() -> list[MetricRef]:
     """Bring SQuAD's scores, and those of rankings."""
     return [
-        MetricRef("answer_f1", "vertebra_qa.metrics:AnswerF1"),
-        MetricRef("exact_match", "vertebra_qa.metrics:ExactMatch"),
-        MetricRef("answer_map", "vertebra_qa.ranking_metrics:MeanAveragePrecision"),
-        MetricRef("answer_mrr", "vertebra_qa.ranking_metrics:MeanReciprocalRank"),
-        MetricRef("answer_p_at_1", "vertebra_qa.ranking_metrics:PrecisionAt1"),
+        MetricRef("answer_f1", "vertebra_qa.metrics:AnswerF1", tasks=("span-extraction",)),
+        MetricRef("exact_match", "vertebra_qa.metrics:ExactMatch", tasks=("span-extraction",)),
+        MetricRef("answer_map", "vertebra_qa.ranking_metrics:MeanAveragePrecision", tasks=("ranking",)),
+        MetricRef("answer_mrr", "vertebra_qa.ranking_metrics:MeanReciprocalRank", tasks=("ranking",)),
+        MetricRef("answer_p_at_1", "vertebra_qa.ranking_metrics:PrecisionAt1", tasks=("ranking",)),
     ]
 
 

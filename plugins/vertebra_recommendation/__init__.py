@@ -5,6 +5,9 @@ from __future__ import annotations
 from vertebra.host.hookspecs import hookimpl
 from vertebra.host.refs import MetricRef, ReaderRef, TaskRef
 
+RANKED = ("ranking-of-a-catalogue",)
+"""The family of tasks that the metrics score."""
+
 
 @hookimpl
 def register_tasks() -> list[TaskRef]:
@@ -23,15 +26,15 @@ def register_tasks() -> list[TaskRef]:
 def register_metrics() -> list[MetricRef]:
     """Bring the scores over full rankings, those of cold items alone, and what describes the recommended items."""
     return [
-        MetricRef("ndcg_at_10", "vertebra_recommendation.metrics:NDCGAt10"),
-        MetricRef("hr_at_10", "vertebra_recommendation.metrics:HRAt10"),
-        MetricRef("mrr_full", "vertebra_recommendation.metrics:MRRFull"),
-        MetricRef("cold_ndcg_at_10", "vertebra_recommendation.metrics:ColdNDCGAt10"),
-        MetricRef("cold_hr_at_10", "vertebra_recommendation.metrics:ColdHRAt10"),
-        MetricRef("coverage_at_10", "vertebra_recommendation.metrics:CoverageAt10"),
-        MetricRef("popularity_bias", "vertebra_recommendation.metrics:PopularityBias", plain=True),
-        MetricRef("ndcg_at_10_sampled_100", "vertebra_recommendation.metrics:NDCGAt10Sampled100"),
-        MetricRef("hr_at_10_sampled_100", "vertebra_recommendation.metrics:HRAt10Sampled100"),
+        MetricRef("ndcg_at_10", "vertebra_recommendation.metrics:NDCGAt10", tasks=RANKED),
+        MetricRef("hr_at_10", "vertebra_recommendation.metrics:HRAt10", tasks=RANKED),
+        MetricRef("mrr_full", "vertebra_recommendation.metrics:MRRFull", tasks=RANKED),
+        MetricRef("cold_ndcg_at_10", "vertebra_recommendation.metrics:ColdNDCGAt10", tasks=RANKED),
+        MetricRef("cold_hr_at_10", "vertebra_recommendation.metrics:ColdHRAt10", tasks=RANKED),
+        MetricRef("coverage_at_10", "vertebra_recommendation.metrics:CoverageAt10", tasks=RANKED),
+        MetricRef("popularity_bias", "vertebra_recommendation.metrics:PopularityBias", plain=True, tasks=RANKED),
+        MetricRef("ndcg_at_10_sampled_100", "vertebra_recommendation.metrics:NDCGAt10Sampled100", tasks=RANKED),
+        MetricRef("hr_at_10_sampled_100", "vertebra_recommendation.metrics:HRAt10Sampled100", tasks=RANKED),
     ]
 
 

@@ -23,11 +23,11 @@ def register_tasks() -> list[TaskRef]:
 def register_metrics() -> list[MetricRef]:
     """Bring ROUGE, and what it does not see: the length, and how much is copied."""
     return [
-        MetricRef("rouge1", "vertebra_summarization.metrics:Rouge1"),
-        MetricRef("rouge2", "vertebra_summarization.metrics:Rouge2"),
-        MetricRef("rougeL", "vertebra_summarization.metrics:RougeL"),
-        MetricRef("summary_length_ratio", "vertebra_summarization.metrics:SummaryLengthRatio"),
-        MetricRef("novel_bigrams", "vertebra_summarization.metrics:NovelBigrams"),
+        MetricRef("rouge1", "vertebra_summarization.metrics:Rouge1", tasks=("generation",)),
+        MetricRef("rouge2", "vertebra_summarization.metrics:Rouge2", tasks=("generation",)),
+        MetricRef("rougeL", "vertebra_summarization.metrics:RougeL", tasks=("generation",)),
+        MetricRef("summary_length_ratio", "vertebra_summarization.metrics:SummaryLengthRatio", tasks=("generation",)),
+        MetricRef("novel_bigrams", "vertebra_summarization.metrics:NovelBigrams", tasks=("generation",)),
     ]
 
 

@@ -23,9 +23,11 @@ def register_tasks() -> list[TaskRef]:
 def register_metrics() -> list[MetricRef]:
     """Bring the scores of sacrebleu."""
     return [
-        MetricRef("bleu", "vertebra_translation.metrics:Bleu"),
-        MetricRef("chrf", "vertebra_translation.metrics:ChrF"),
-        MetricRef("translation_length_ratio", "vertebra_translation.metrics:TranslationLengthRatio"),
+        MetricRef("bleu", "vertebra_translation.metrics:Bleu", tasks=("generation",)),
+        MetricRef("chrf", "vertebra_translation.metrics:ChrF", tasks=("generation",)),
+        MetricRef(
+            "translation_length_ratio", "vertebra_translation.metrics:TranslationLengthRatio", tasks=("generation",)
+        ),
     ]
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vertebra.config.schema import BackboneConfig
 from vertebra.errors import VertebraError
 from vertebra.host.manager import Host
-from vertebra.host.refs import AdapterRef
+from vertebra.host.refs import AdapterRef, MetricRef
 
 if TYPE_CHECKING:
     from vertebra.tasks.task import Task
@@ -110,6 +110,24 @@ def refusals_each(adapter: str, host: Host) -> Iterator[Refusal]:
             f"trainer.adapters=each does not go with adapter={adapter}: tasks with an adapter each share a pass of the "
             f"backbone, to which each adds its own. Use {' or '.join(able)}, or trainer.adapters=shared.",
         )
+
+
+def refusals_of_metrics(names: Sequence[str], task: str, host: Host) -> Iterator[str]:
+    """Yield a line for each metric that a run asks for besides the task's, and that scores predictions of another form.
+
+    A task of its own kind may have any form, so nothing stands against it here.
+    """
+    for name in names:
+        ref = host.get("metric", name)
+        assert isinstance(ref, MetricRef)
+        if ref.tasks is None:
+            continue
+        owner: type[Task] = host.get("task", task).load()
+        if owner.family not in (*ref.tasks, "custom") and name not in owner.metrics:
+            yield (
+                f"trainer.more_metrics: {name} does not go with task={task}, a task of the family '{owner.family}'. It scores: "
+                f"{', '.join(ref.tasks)}."
+            )
 
 
 def settled_packing(backbone: BackboneConfig, adapter: str, host: Host) -> BackboneConfig:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from vertebra.config.adapters import FROZEN
-from vertebra.config.compatibility import combination_of, refusals, settled_packing
+from vertebra.config.compatibility import combination_of, refusals, refusals_of_metrics, settled_packing
 from vertebra.config.defaults import GROUPS
 from vertebra.config.keeping import keeping_refusals
 from vertebra.config.paths import check_encoding, check_path, expand
@@ -58,6 +58,7 @@ def resolve(document: Mapping[str, Any], host: Host, errors: Sequence[str] = ())
     parts["adapter"], backbone = _agreed(parts["adapter"], backbone)
     adapter = parts["adapter"].name
     errors += [one.line for one in refusals(combination_of(name, adapter, backbone, host), host)]
+    errors += refusals_of_metrics(parts["trainer"].more_metrics, name, host)
     errors += sharding_refusals(name, parts["adapter"], backbone, parts["gpu"], parts["trainer"], host)
     if errors:
         raise ConfigError("\n".join(errors))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from vertebra.host.hookspecs import hookimpl
 from vertebra.host.refs import AdapterRef, BackboneRef, CommandRef, MetricRef, OptimizerRef, ReaderRef, SchedulerRef
 
+LABELLED = ("sequence-classification",)
+"""The family of tasks that the metrics score."""
+
 
 @hookimpl
 def register_backbones() -> list[BackboneRef]:
@@ -92,15 +95,15 @@ def register_readers() -> list[ReaderRef]:
 def register_metrics() -> list[MetricRef]:
     """Bring the scores of labels that texts have: one, any number, or one of an ordered scale."""
     return [
-        MetricRef("accuracy", "vertebra.metrics.classification:Accuracy"),
-        MetricRef("macro_f1", "vertebra.metrics.classification:MacroF1"),
-        MetricRef("mcc", "vertebra.metrics.classification:MatthewsCorrelation"),
-        MetricRef("calibration_error", "vertebra.metrics.classification:CalibrationError"),
-        MetricRef("multilabel_micro_f1", "vertebra.metrics.multilabel:MultilabelMicroF1"),
-        MetricRef("multilabel_macro_f1", "vertebra.metrics.multilabel:MultilabelMacroF1"),
-        MetricRef("subset_accuracy", "vertebra.metrics.multilabel:SubsetAccuracy"),
-        MetricRef("quadratic_kappa", "vertebra.metrics.ordinal:QuadraticKappa"),
-        MetricRef("mean_absolute_error", "vertebra.metrics.ordinal:MeanAbsoluteError", plain=True),
+        MetricRef("accuracy", "vertebra.metrics.classification:Accuracy", tasks=LABELLED),
+        MetricRef("macro_f1", "vertebra.metrics.classification:MacroF1", tasks=LABELLED),
+        MetricRef("mcc", "vertebra.metrics.classification:MatthewsCorrelation", tasks=LABELLED),
+        MetricRef("calibration_error", "vertebra.metrics.classification:CalibrationError", tasks=LABELLED),
+        MetricRef("multilabel_micro_f1", "vertebra.metrics.multilabel:MultilabelMicroF1", tasks=LABELLED),
+        MetricRef("multilabel_macro_f1", "vertebra.metrics.multilabel:MultilabelMacroF1", tasks=LABELLED),
+        MetricRef("subset_accuracy", "vertebra.metrics.multilabel:SubsetAccuracy", tasks=LABELLED),
+        MetricRef("quadratic_kappa", "vertebra.metrics.ordinal:QuadraticKappa", tasks=LABELLED),
+        MetricRef("mean_absolute_error", "vertebra.metrics.ordinal:MeanAbsoluteError", plain=True, tasks=LABELLED),
     ]
 
 

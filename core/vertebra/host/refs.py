@@ -56,10 +56,13 @@ class TaskRef(Ref):
 class MetricRef(Ref):
     """A `vertebra.Metric` subclass; it is made without arguments.
 
-    Scores are shown in percent; `plain` is for those that are no shares, such as bits or a mean error.
+    Scores are shown in percent; `plain` is for those that are no shares, such as bits or a mean error. With
+    `trainer.more_metrics` a run of a family that is not among `tasks` is refused when it is composed.
     """
 
     plain: bool = False
+    tasks: tuple[str, ...] | None = None
+    """The families of tasks (`Task.family`) whose predictions it scores; None for all that have predictions of that form."""
 
     kind = "metric"
 

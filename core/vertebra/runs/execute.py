@@ -48,6 +48,7 @@ from vertebra.runs.folder import RunFolder, now
 from vertebra.runs.key import active_plugins, anchored, run_key
 from vertebra.runs.launch import is_needed, launch
 from vertebra.runs.log import RunLog
+from vertebra.runs.metric_trial import try_metrics
 from vertebra.runs.prepare import Prepared, prepare_tasks
 from vertebra.runs.pruning import Prune, Pruning
 from vertebra.runs.results import write_results
@@ -154,6 +155,8 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
     if config.backbone.freeze:
         refuse_behaviours(behaviours)
     parts, model = prepare_tasks(config, devices, host, shared)
+    for part in parts:
+        try_metrics(part, model, devices)
     backbone = model.backbone
     if config.gpu.token_budget == "auto" and devices.accelerator.device.type == "cuda":
         measured = [measured_budget(model, part.task, part.encoded["train"].features, devices) for part in parts]
