@@ -93,6 +93,19 @@ def test_what_a_frozen_run_leaves_is_complete(tmp_path: Path, capsys: pytest.Cap
         assert torch.equal(weights[name], tensor), "as they were before the run"
 
 
+def test_a_run_that_trained_in_bf16_is_scored_in_the_precision_of_evaluation(tmp_path: Path) -> None:
+    run, again = tmp_path / "run", tmp_path / "again"
+    command("train", "task=sentiment", *SETTINGS[1:], "gpu.precision=bf16", f"hydra.run.dir={run}")
+    command("evaluate", str(run), "--output", str(again))
+    first, second = (
+        [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+        for folder in (run, again)
+    )
+    assert [one["id"] for one in first] == [one["id"] for one in second]
+    for one, other in zip(first, second, strict=True):
+        assert one["prediction"]["probability"] == pytest.approx(other["prediction"]["probability"], abs=1e-6)
+
+
 def test_without_the_cache_the_run_is_the_same(tmp_path: Path) -> None:
     for cache in ("true", "false"):
         command("train", *SETTINGS, f"data.cache={cache}", f"hydra.run.dir={tmp_path / cache}")

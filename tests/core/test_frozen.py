@@ -190,6 +190,20 @@ def test_the_cache_knows_backbones_features_and_devices_apart(tmp_path: Path) ->
         assert not passes
 
 
+@pytest.mark.parametrize(("training", "evaluation"), [("bf16", "fp32"), ("fp32", "bf16")])
+def test_what_is_evaluated_is_read_in_the_precision_of_evaluation(
+    training: str, evaluation: str, tmp_path: Path
+) -> None:
+    backbone, features = make_backbone(), make_features()
+    reader = FrozenReader(
+        backbone, make_devices(precision=training, evaluation_precision=evaluation), HiddenCache(tmp_path)
+    )
+    for precision, for_evaluation in ((training, False), (evaluation, True)):
+        expected = FrozenReader(backbone, make_devices(precision=precision), None).read(features)
+        for found, one in zip(reader.read(features, for_evaluation=for_evaluation), expected, strict=True):
+            assert found.hidden is not None and one.hidden is not None and (found.hidden == one.hidden).all()
+
+
 def test_a_change_of_one_weight_is_seen(tmp_path: Path) -> None:
     backbone, devices, features = make_backbone(), make_devices(), make_features()
     FrozenReader(backbone, devices, HiddenCache(tmp_path)).read(features)

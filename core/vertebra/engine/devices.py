@@ -37,6 +37,11 @@ class Devices:
         return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.evaluation_dtype is not None)
 
     @property
+    def training_dtype(self) -> torch.dtype | None:
+        """The type in which training multiplies its matrices; None for the weights' own."""
+        return torch.bfloat16 if self.config.precision == "bf16" else None
+
+    @property
     def evaluation_dtype(self) -> torch.dtype | None:
         """The type in which evaluation multiplies its matrices; None for the weights' own."""
         return torch.bfloat16 if self.config.evaluation_precision == "bf16" else None

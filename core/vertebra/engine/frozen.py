@@ -36,19 +36,25 @@ class FrozenReader:
         self.backbone, self.devices, self.cache = backbone, devices, cache
         self._identity = _identity(backbone, devices)
 
-    def read(self, features: Sequence[Features], title: str = "reading") -> list[Features]:
-        """Return the features with their hidden states (P, D); `title` stands before the progress bar."""
+    def read(
+        self, features: Sequence[Features], title: str = "reading", *, for_evaluation: bool = False
+    ) -> list[Features]:
+        """Return the features with their hidden states (P, D); `title` stands before the progress bar.
+
+        They are computed in what training computes in, or `for_evaluation` in what evaluation does.
+        """
+        dtype = self.devices.evaluation_dtype if for_evaluation else self.devices.training_dtype
         ordered = sorted(range(len(features)), key=lambda number: len(features[number]), reverse=True)
         counts = [len(features[number].positions) for number in ordered]
         shape = (sum(counts), self.backbone.width)
 
         def compute() -> Iterator[Hidden]:
-            return self._compute(features, title)
+            return self._compute(features, title, dtype)
 
         if self.cache is None:
             hidden_PD = in_memory(shape, compute())
         else:
-            hidden_PD = self.cache.get_or_compute(self._key(features), shape, compute)
+            hidden_PD = self.cache.get_or_compute(self._key(features, dtype), shape, compute)
         read = list(features)
         stops = np.cumsum(counts).tolist()
         for number, count, stop in zip(ordered, counts, stops, strict=True):
@@ -56,21 +62,21 @@ class FrozenReader:
         return read
 
     @torch.no_grad()
-    def _compute(self, features: Sequence[Features], title: str) -> Iterator[Hidden]:
+    def _compute(self, features: Sequence[Features], title: str, dtype: torch.dtype | None) -> Iterator[Hidden]:
         """Yield the hidden states at the features' positions, the longest sequences first, a pass at a time."""
         self.backbone.eval()
         assert isinstance(self.devices.config.token_budget, int)
         padded = self.backbone.info.packing == "padded"
-        dtype = torch.bfloat16 if self.devices.config.precision == "bf16" else None
+        device = self.devices.accelerator.device
         with self.backbone.prepacked(dtype):
             for piece in with_progress(cut(features, self.devices.config.token_budget, padded=padded), title):
-                batch = pack(piece, lambda _: None).to(self.devices.accelerator.device)
-                with self.devices.accelerator.autocast():
+                batch = pack(piece, lambda _: None).to(device)
+                with torch.autocast(device.type, torch.bfloat16, enabled=dtype is not None):
                     hidden_PD = self.backbone(batch)
                 yield hidden_PD.float().cpu().numpy()
 
-    def _key(self, features: Sequence[Features]) -> str:
-        digest = hashlib.blake2b(self._identity.encode(), digest_size=16)
+    def _key(self, features: Sequence[Features], dtype: torch.dtype | None) -> str:
+        digest = hashlib.blake2b(f"{self._identity} {dtype}".encode(), digest_size=16)
         for one in features:
             digest.update(np.asarray([len(one), len(one.positions)], dtype=np.int64).tobytes())
             digest.update(one.input_ids.tobytes())
@@ -89,7 +95,7 @@ def refuse_behaviours(behaviours: pluggy.PluginManager) -> None:
 
 
 def _identity(backbone: Backbone, devices: Devices) -> str:
-    """Return all that decides the hidden states of a token, down to the last bit."""
+    """Return all that decides the hidden states of a token, down to the last bit, beside the type they are computed in."""
     info = backbone.info
     return json.dumps(
         {
@@ -98,7 +104,7 @@ def _identity(backbone: Backbone, devices: Devices) -> str:
             "attention": info.attention,
             "packing": info.packing,
             "layer": "last",
-            "devices": {**asdict(devices.config), "processes": None},
+            "devices": {**asdict(devices.config), "processes": None, "precision": None, "evaluation_precision": None},
             "versions": [__version__, torch.__version__, transformers.__version__],
             "code": [
                 hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(__file__).parent.rglob("*.py"))

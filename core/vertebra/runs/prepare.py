@@ -13,6 +13,7 @@ from vertebra.data.cache import Encoded, FeatureCache
 from vertebra.data.encode import encode_shared, encode_split
 from vertebra.data.keys import hashed
 from vertebra.data.load import Splits, load_splits
+from vertebra.data.splits import TRAIN
 from vertebra.engine.adapters.adapter import adapt, leave_room
 from vertebra.engine.adapters.each import adapt_each
 from vertebra.engine.backbone import Backbone
@@ -227,12 +228,17 @@ def encode(task: Task, choice: TaskChoice, splits: Splits, backbone: Backbone) -
 
 
 def read_once(backbone: Backbone, prepared: Prepared, devices: Devices) -> dict[str, Encoded]:
-    """Give the features of every split, and those that rows share, what the frozen backbone makes of them."""
+    """Give the features of every split, and those that rows share, what the frozen backbone makes of them.
+
+    Whatever scores depend on is read as evaluation reads it, so that a loaded run predicts what was scored.
+    """
     reader = FrozenReader(backbone, devices, HiddenCache() if prepared.choice.data.cache else None)
     if prepared.task.shared:
-        prepared.task.shared = reader.read(prepared.task.shared, "reading what rows share")
+        prepared.task.shared = reader.read(prepared.task.shared, "reading what rows share", for_evaluation=True)
     return {
-        split: replace(encoded, features=reader.read(encoded.features, f"reading {split}"))
+        split: replace(
+            encoded, features=reader.read(encoded.features, f"reading {split}", for_evaluation=split != TRAIN)
+        )
         for split, encoded in prepared.encoded.items()
     }
 
