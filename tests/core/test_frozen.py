@@ -16,6 +16,7 @@ from test_trainer import Accuracy, Parity, rows_of
 from torch import Tensor, nn
 
 from vertebra.config.schema import BackboneConfig, GPUConfig, TrainerConfig
+from vertebra.engine.adapters.parts import frozen
 from vertebra.engine.backbone import Backbone, BackboneInfo
 from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.devices import Devices, set_up
@@ -167,6 +168,23 @@ def test_dropout_of_the_backbone_is_off_and_its_weights_stay(tmp_path: Path) -> 
     trainer.fit()
     for name, tensor in backbone.model.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize(("family", "packing"), [("gpt2", "auto"), ("gpt2", "padded"), ("llama", "auto")])
+def test_a_frozen_backbone_that_reads_in_the_steps_drops_nothing_and_records_nothing(family: str, packing: str) -> None:
+    backbone = make_backbone(family, packing).requires_grad_(True)
+    for module in backbone.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.5
+        elif hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.5
+    batch = pack(make_features(), lambda _: None)
+    expected = backbone.eval()(batch)
+    model = TaskModel(frozen(backbone, None), {}).train()
+    assert model.training and not any(module.training for module in backbone.modules())
+    hidden = backbone(batch)
+    torch.testing.assert_close(hidden, expected.detach(), rtol=1e-5, atol=1e-6)
+    assert expected.requires_grad and not hidden.requires_grad
 
 
 def test_the_cache_knows_backbones_features_and_devices_apart(tmp_path: Path) -> None:

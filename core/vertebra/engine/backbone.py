@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +86,8 @@ class Backbone(nn.Module):
         self.prefix: Prefix | None = None
         self.state: nn.Module | None = None
         """Buffers of the adapter that are part of a checkpoint."""
+        self.frozen = False
+        """Whether nothing of it is ever trained: it then stays in evaluation mode, and its passes record no gradients."""
         self._kernels: Kernels | None = None
         # No child of this module: its inside is one already, and its output matrix is part of the head that uses it.
         self._language_model = (language_model,)
@@ -116,8 +118,16 @@ class Backbone(nn.Module):
         """D, the width of the hidden states."""
         return int(self.model.config.hidden_size)
 
+    def train(self, mode: bool = True) -> Self:
+        """Set what drops and what does not; a frozen backbone stays as it is."""
+        return super().train(mode and not self.frozen)
+
     def forward(self, batch: PackedBatch) -> Tensor:
         """Return the hidden states (P, D) of the last layer at the batch's positions."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return self._read(batch)
+
+    def _read(self, batch: PackedBatch) -> Tensor:
         if self.info.packing == "padded":
             return run_padded(self.model, batch, self.info.attention, self.prefix)[batch.positions_P]
         if self.info.layers == "written out" and batch.input_ids_T.device.type == "cpu":

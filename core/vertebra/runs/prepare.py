@@ -230,17 +230,21 @@ def encode(task: Task, choice: TaskChoice, splits: Splits, backbone: Backbone) -
 def read_once(backbone: Backbone, prepared: Prepared, devices: Devices) -> dict[str, Encoded]:
     """Give the features of every split, and those that rows share, what the frozen backbone makes of them.
 
-    Whatever scores depend on is read as evaluation reads it, so that a loaded run predicts what was scored.
+    Whatever scores depend on is read as evaluation reads it, so that a loaded run predicts what was scored. The windows of
+    a training corpus are read in the steps: they may be too many to keep, and masks are drawn anew.
     """
     reader = FrozenReader(backbone, devices, HiddenCache() if prepared.choice.data.cache else None)
     if prepared.task.shared:
         prepared.task.shared = reader.read(prepared.task.shared, "reading what rows share", for_evaluation=True)
-    return {
+    in_steps = {TRAIN} if isinstance(prepared.task, CorpusTask) else set()
+    read = {
         split: replace(
             encoded, features=reader.read(encoded.features, f"reading {split}", for_evaluation=split != TRAIN)
         )
         for split, encoded in prepared.encoded.items()
+        if split not in in_steps
     }
+    return prepared.encoded | read
 
 
 def place(model: TaskModel, devices: Devices) -> TaskModel:

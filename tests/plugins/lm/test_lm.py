@@ -8,15 +8,20 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import vertebra
 from vertebra.cli.main import main
 from vertebra.config.schema import BackboneConfig
+from vertebra.engine.backbone import Backbone
+from vertebra.engine.frozen import FrozenReader
+from vertebra.engine.packing import PackedBatch
 from vertebra.engine.sources import nano
 from vertebra.errors import ConfigError
 from vertebra_lm.config import MaskedNextTokenConfig
@@ -115,6 +120,30 @@ def test_a_run_that_was_stopped_in_the_middle_of_an_epoch_ends_as_it_would_have(
     resume(folder)
     assert read(folder, "run.json")["weights"] == read(whole, "run.json")["weights"]
     assert read(folder, "metrics.json") == read(whole, "metrics.json")
+
+
+@pytest.mark.parametrize("task", ["lm", "mntp"])
+def test_a_frozen_backbone_reads_the_training_corpus_in_the_steps_alone(task: str, tmp_path: Path) -> None:
+    tokens = {"training": 0, "reading": 0}
+    forward, reading = Backbone.forward, FrozenReader.read
+
+    def counting(self: Backbone, batch: PackedBatch) -> Tensor:
+        assert not any(module.training for module in self.modules())
+        tokens["reading" if batch.targets is None else "training"] += batch.n_tokens
+        return forward(self, batch)
+
+    titles = []
+
+    def told(self: FrozenReader, features: Any, title: str = "", **how: Any) -> Any:
+        titles.append(title)
+        return reading(self, features, title, **how)
+
+    with patch.object(Backbone, "forward", counting), patch.object(FrozenReader, "read", told):
+        folder = train(tmp_path / "run", task, "trainer.max_steps=2", "backbone.freeze=true")
+    assert titles == ["reading valid", "reading test"]
+    assert read(folder, "run.json")["status"] == "finished"
+    assert 0 < tokens["training"] <= 2 * 8 * 64, "two steps of 8 windows, and evaluations make no passes of their own"
+    assert tokens["reading"] > 0
 
 
 def test_masked_tokens_are_learnt_in_both_directions(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ def frozen(backbone: Backbone, config: Any) -> Backbone:
     """Train the head alone; a language model gets an output matrix of its own for that."""
     backbone.requires_grad_(False)
     backbone.untie()
-    return backbone
+    backbone.frozen = True
+    return backbone.eval()
 
 
 def layer_norm(backbone: Backbone, config: Any) -> Backbone:
