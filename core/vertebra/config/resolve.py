@@ -9,6 +9,7 @@ from typing import Any
 
 from vertebra.config.adapters import FROZEN
 from vertebra.config.compatibility import combination_of, refusals, refusals_of_metrics, settled_packing
+from vertebra.config.corpus_data import corpus_refusals
 from vertebra.config.defaults import GROUPS
 from vertebra.config.keeping import keeping_refusals
 from vertebra.config.paths import check_encoding, check_path, expand
@@ -57,6 +58,7 @@ def resolve(document: Mapping[str, Any], host: Host, errors: Sequence[str] = ())
     data, backbone = _with_home(parts.pop("data")), _with_home(parts.pop("backbone"))
     parts["adapter"], backbone = _agreed(parts["adapter"], backbone)
     adapter = parts["adapter"].name
+    errors += corpus_refusals(name, settings, data)
     errors += [one.line for one in refusals(combination_of(name, adapter, backbone, host), host)]
     errors += refusals_of_metrics(parts["trainer"].more_metrics, name, host)
     errors += sharding_refusals(name, parts["adapter"], backbone, parts["gpu"], parts["trainer"], host)

@@ -44,6 +44,12 @@ _BATCH = 4 << 20
 _PART = 1 << 20
 """Characters of a text file that are one part of its document."""
 
+READS = frozenset(
+    {"path", "config_name", "revision", "format", "splits", "valid_fraction"}
+    | {"limit", "bad_rows", "encoding", "separator", "cache", "options"}
+)
+"""The settings of `data` that a corpus is read by; the others are about rows."""
+
 UNDECODED = re.compile("[\udc80-\udcff]")
 """What Python makes of bytes that are no text."""
 

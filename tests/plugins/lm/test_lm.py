@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import vertebra
 from vertebra.cli.main import main
+from vertebra.config.compose import compose
+from vertebra.config.corpus_data import INSTEAD
 from vertebra.config.schema import BackboneConfig
+from vertebra.data.corpus import READS
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.frozen import FrozenReader
 from vertebra.engine.packing import PackedBatch
@@ -182,6 +185,35 @@ def test_a_window_over_the_context_is_refused(tmp_path: Path, capsys: pytest.Cap
     folder = tmp_path / "run"
     assert main(["train", "task=lm", *TINY, *SAMPLE, "task.window=5000", f"hydra.run.dir='{folder}'"]) == 2
     assert "task.window=5000 is more than the backbone's context of 512 tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (
+            "data.columns.text=body",
+            "data.columns.text is for tasks that read rows, and task=lm .*: set task.column=body.",
+        ),
+        ("data.columns.tokens=1", "data.columns.tokens .* say by task.column which column holds the text."),
+        ("data.group_by=book", "data.group_by .* each row is a document of its own."),
+        ("data.split_by=text", "data.split_by .* the last windows"),
+        ("data.split_seed=5", "data.split_seed .* the last windows"),
+        ("data.test_fraction=0.3", r"data.test_fraction .* name a file by data.splits.test"),
+        ("data.too_long=error", "data.too_long .* windows of task.window tokens."),
+    ],
+)
+def test_settings_of_rows_are_refused(setting: str, said: str, tmp_path: Path) -> None:
+    host = vertebra.create_host()
+    corpus = ["data=lm/corpus", f"data.path={tmp_path}"]
+    with pytest.raises(ConfigError, match=said) as error:
+        compose(["task=lm", *corpus, setting], host)
+    assert "\n" not in str(error.value)
+    assert compose(["task=lm", *corpus, "data.limit=3", "data.valid_fraction=0.3", "data.cache=false"], host)
+
+
+def test_every_setting_of_the_data_is_read_or_refused() -> None:
+    assert READS | INSTEAD.keys() == {one.name for one in fields(vertebra.DataConfig)}
+    assert not READS & INSTEAD.keys()
 
 
 def test_your_own_files_without_validation_give_their_last_windows(tmp_path: Path) -> None:
