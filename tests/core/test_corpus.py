@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from tokenizers import SentencePieceBPETokenizer, Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from vertebra.config.schema import BackboneConfig, DataConfig
 from vertebra.data.corpus import Corpus, CorpusReader, Texts
 from vertebra.data.windows import Pieces, Windows
 from vertebra.engine.sources import nano
 from vertebra.errors import DataError
-from vertebra.tasks.corpus_task import byte_lengths
+from vertebra.runs.corpora import miscounted
 from vertebra.tasks.features import Features
+from vertebra.tasks.token_bytes import TokenBytes
 
 TOKENIZER = AutoTokenizer.from_pretrained(nano(BackboneConfig()).location)
 END = TOKENIZER.eos_token_id
@@ -53,14 +55,65 @@ def test_every_byte_of_every_document_is_there(tmp_path: Path, name: str) -> Non
     assert corpus.tokens[0] == corpus.tokens[-1] == END and len(corpus) == len(corpus.tokens) - 1
 
 
-@settings(max_examples=25)
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1, max_size=6))
-def test_bytes_of_tokens_add_up_to_those_of_the_texts(texts: list[str]) -> None:
-    lengths = byte_lengths(TOKENIZER)
-    for text in texts:
-        ids = TOKENIZER(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        assert lengths[ids].sum() == len(text.encode())
-    assert lengths[END] == 0
+def sentencepiece(*, fallback: bool, prefix: bool) -> PreTrainedTokenizerFast:
+    """Return a tokenizer as Llama's and Mistral's are: spaces are a letter of their own, and what is unknown is bytes."""
+    text = ["the cat sat on the mat and the dog ran over the hill", "Übergröße, naïve", "a  b"]
+    made = SentencePieceBPETokenizer(add_prefix_space=prefix)
+    pieces = [f"<0x{byte:02X}>" for byte in range(256)] if fallback else []
+    made.train_from_iterator(text * 9, vocab_size=420, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
+    document = json.loads(made.to_str()) | {"normalizer": None}
+    model = document["model"]
+    model["vocab"] |= {piece: len(model["vocab"]) + number for number, piece in enumerate(pieces)}
+    model |= {"byte_fallback": fallback, "unk_token": "<unk>"}
+    if fallback:
+        strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prefix else []
+        replace = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+        steps = [replace, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]
+        document["decoder"] = {"type": "Sequence", "decoders": steps}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(document)), unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
+
+
+TOKENIZERS = {
+    "of nano": TOKENIZER,
+    "with a space before texts": sentencepiece(fallback=True, prefix=True),
+    "without": sentencepiece(fallback=True, prefix=False),
+    "without bytes": sentencepiece(fallback=False, prefix=True),
+}
+LETTERS = st.characters(codec="utf-8", exclude_characters="\0▁")
+KNOWN = st.sampled_from(["the", "cat", "sat", "on", "mat", "and", "dog", "ran", "over", "hill"])
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_bytes_of_tokens_add_up_to_those_of_the_texts(name: str, data: st.DataObject) -> None:
+    words = st.lists(KNOWN, min_size=1, max_size=9).map(" ".join)
+    # With a prefix a space before a text is the prefix, and without bytes what is unknown is lost.
+    text_of = {
+        "without bytes": words,
+        "with a space before texts": st.tuples(words, st.text(LETTERS)).map("".join),
+    }.get(name, st.text(LETTERS))
+    texts, tokenizer = data.draw(st.lists(text_of, min_size=1, max_size=6)), TOKENIZERS[name]
+    end, counted = tokenizer.eos_token_id, TokenBytes(tokenizer)
+    ids = [tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] for text in texts]
+    whole = np.asarray([end, *(one for some in ids for one in [*some, end])])
+    assert counted.count(whole) == sum(len(text.encode()) for text in texts)
+    # However they are cut.
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    assert counted.count(whole[: cut + 1]) + counted.count(whole[cut:]) == counted.count(whole)
+    assert counted.inside_V[end] == counted.first_V[end] == 0
+
+
+@pytest.mark.parametrize(("name", "said"), [("with a space before texts", 0), ("without bytes", 1)])
+def test_a_tokenizer_that_loses_bytes_is_told(name: str, said: int, tmp_path: Path) -> None:
+    tokenizer, texts = TOKENIZERS[name], ["the cat sat on 漢字", "the dog"]
+    reader = CorpusReader(tokenizer, DataConfig(), root=tmp_path / "cache")
+    corpus = reader.read(Texts((lines(tmp_path, texts),)))
+    notes = miscounted(TokenBytes(tokenizer), corpus)
+    assert len(notes) == said
+    assert all(f"its texts have {sum(len(text.encode()) for text in texts)} bytes" in note for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ class WindowRows(Sequence[Row]):
     """The rows that windows stand for."""
 
     def __init__(self, windows: Windows, make: Callable[[Ids, str], Row], split: str) -> None:
-        """`make` makes a row of the tokens that a window predicts and the row's name."""
+        """`make` makes a row of a window's tokens, with the one behind the last of them, and the row's name."""
         self.windows, self._make, self._split = windows, make, split
 
     def __len__(self) -> int:
@@ -127,5 +127,5 @@ class WindowRows(Sequence[Row]):
         if isinstance(number, slice):
             return [self[one] for one in range(*number.indices(len(self)))]
         start, stop = self.windows.place(range(len(self))[number])
-        following = self.windows.corpus.tokens[start + 1 : stop + 1].astype(np.int32)
-        return self._make(following, f"{self._split}-{number + 1}")
+        tokens = self.windows.corpus.tokens[start : stop + 1].astype(np.int32)
+        return self._make(tokens, f"{self._split}-{number + 1}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vertebra.config.schema import DataConfig
 from vertebra.data.cache import Encoded
-from vertebra.data.corpus import CorpusReader, find_texts
+from vertebra.data.corpus import Corpus, CorpusReader, find_texts
 from vertebra.data.keys import hashed
 from vertebra.data.load import Splits
 from vertebra.data.splits import SPLITS, TRAIN, VALID
@@ -15,9 +15,13 @@ from vertebra.data.windows import Pieces, WindowRows, Windows, n_windows
 from vertebra.errors import DataError
 from vertebra.host.manager import Host
 from vertebra.tasks.corpus_task import CorpusTask
+from vertebra.tasks.token_bytes import TokenBytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+TOLERANCE = 1e-3
+"""The share of a corpus's bytes from which a difference is told."""
 
 
 def read_corpora(
@@ -56,6 +60,8 @@ def read_corpora(
             VALID: (corpora[TRAIN], slice(total - taken, total)),
         }
         notes.append(f"valid: the last {data.valid_fraction:.0%} of the training windows ({taken})")
+    scored = {split: corpus for split, (corpus, _) in parts.items() if split != TRAIN}
+    notes += [f"{split}: {note}" for split, corpus in scored.items() for note in miscounted(task.bytes, corpus)]
     end_of_text = int(tokenizer.eos_token_id)
     windows = {
         split: Windows(*parts[split][:1], task.config.window, end_of_text, task.piece, parts[split][1])
@@ -68,3 +74,14 @@ def read_corpora(
     fingerprint = hashed({split: [corpus.fingerprint, str(part)] for split, (corpus, part) in parts.items()})
     encoded = {split: Encoded(Pieces(some), 0, some) for split, some in windows.items()}
     return Splits(rows, fingerprint, tuple(notes)), encoded
+
+
+def miscounted(token_bytes: TokenBytes, corpus: Corpus) -> list[str]:
+    """Say where tokens do not have the bytes of the texts that they were made of, by which losses are told."""
+    counted = token_bytes.count(corpus.tokens)
+    if abs(counted - corpus.n_bytes) <= TOLERANCE * corpus.n_bytes:
+        return []
+    return [
+        f"its texts have {corpus.n_bytes} bytes, and its tokens stand for {counted}: the tokenizer changes what it reads, and "
+        "bits for each byte are of what it makes of it"
+    ]

@@ -10,7 +10,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vertebra.engine.cross_entropy import token_losses
@@ -19,6 +18,7 @@ from vertebra.tasks.config import CorpusConfig
 from vertebra.tasks.features import Features, Ids
 from vertebra.tasks.heads import LanguageModelHead
 from vertebra.tasks.task import Row, Task
+from vertebra.tasks.token_bytes import TokenBytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,12 +54,13 @@ class CorpusTask(Task):
     def read_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Take the backbone's tokenizer, before anything is cut."""
         self.tokenizer = tokenizer
-        self._lengths = byte_lengths(tokenizer)
+        self.bytes = TokenBytes(tokenizer)
 
-    def row(self, following: Ids, name: str, *, with_text: bool = True) -> Row:
-        """Return the row that a window stands for, by the tokens that it predicts."""
+    def row(self, tokens: Ids, name: str, *, with_text: bool = True) -> Row:
+        """Return the row that a window stands for, by its first token and those that it predicts."""
+        following = tokens[1:]
         text = {"text": self.tokenizer.decode(following.tolist())} if with_text else {}
-        return {"id": name, **text, "tokens": following, "bytes": int(self._lengths[following].sum())}
+        return {"id": name, **text, "tokens": following, "bytes": self.bytes.count(tokens)}
 
     def encode(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> Features:
         """Turn a text of its own into features, as one document."""
@@ -111,20 +112,6 @@ class TokenLossHead(LanguageModelHead):
             return super().forward(hidden_PD, batch)
         weight, bias = self.output.get_parameter("weight"), getattr(self.output, "bias", None)
         return token_losses(hidden_PD, weight, bias, batch.targets)
-
-
-def byte_lengths(tokenizer: PreTrainedTokenizerBase) -> NDArray[np.int64]:
-    """Return how many bytes of UTF-8 each token stands for, (V,); 0 for special ones.
-
-    Exact for byte-level tokenizers; of others, each token is decoded alone.
-    """
-    lengths = np.zeros(len(tokenizer), dtype=np.int64)
-    byte_level = '"ByteLevel"' in tokenizer.backend_tokenizer.to_str()
-    special = set(tokenizer.all_special_tokens)
-    for token, number in tokenizer.get_vocab().items():
-        if token not in special:
-            lengths[number] = len(token) if byte_level else len(tokenizer.decode([number]).encode())
-    return lengths
 
 
 def _sums(rows: list[list[float]]) -> dict[str, Any]:
