@@ -154,6 +154,23 @@ def test_sampled_texts_are_a_function_of_the_seed(tmp_path: Path) -> None:
     assert texts[0] == texts[1] != texts[2]
 
 
+def test_what_is_drawn_for_a_row_is_a_function_of_its_number_in_the_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = train(tmp_path / "run", "trainer.max_steps=1", "task.temperature=1.0", "adapter=lora")
+    lines_of_test = [line for line in lines(folder, "predictions.jsonl") if line["split"] == "test"]
+    inputs = [line["input"]["document"] for line in lines_of_test[:8]]
+    for module in ("load", "loaded_tasks"):
+        monkeypatch.setattr(f"vertebra.runs.{module}.CHUNK", 5)
+    assert vertebra.load(folder, device="cpu").predict(inputs) == [line["prediction"] for line in lines_of_test[:8]]
+    tasks = vertebra.load({"one": folder, "other": folder}, device="cpu")
+    mixed = tasks.predict_mixed([(name, text) for text in inputs for name in ("one", "other")])
+    texts = {"one": mixed[::2], "other": mixed[1::2]}
+    assert texts["one"] == texts["other"] == tasks.predict("one", inputs)
+    same = tasks.predict("one", inputs[:1] * 8)
+    assert len(set(same)) == 8, "and rows further on are not those before them"
+
+
 def test_padded_batches_train_the_same_model(run: Path, tmp_path: Path) -> None:
     settings = ["trainer.max_steps=6", "trainer.evaluate_every=3", "backbone.packing=padded"]
     padded = train(tmp_path / "run", *settings)

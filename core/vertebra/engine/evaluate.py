@@ -185,9 +185,9 @@ def _output_parts(
             compute([idle])
 
 
-def by_row(rows: Sequence[Row], parts: Sequence[Part]) -> list[list[Any]]:
-    """Return the values of the windows of each row, in the rows' order."""
+def by_row(rows: Sequence[Row], parts: Sequence[Part], first: int = 0) -> list[list[Any]]:
+    """Return the values of the windows of each row, in the rows' order; `first` is the number of the first row."""
     values: list[list[Any]] = [[] for _ in rows]
     for part in sorted(parts, key=lambda part: (part.example, part.window)):
-        values[part.example].append(part.value)
+        values[part.example - first].append(part.value)
     return values

@@ -65,10 +65,13 @@ class LoadedRun:
     def stream(self, inputs: Iterable[str | Row]) -> Iterator[tuple[Row, Any]]:
         """Yield each row with its prediction, some rows at a time: memory does not grow with their number."""
         rows = (self.make_row(given, number) for number, given in enumerate(inputs, start=1))
+        first = 0
         while chunk := list(islice(rows, CHUNK)):
-            parts = list(predict_parts(self.model, self.task, self.encode(chunk), self.devices, writer=self.writer))
-            for row, values in zip(chunk, by_row(chunk, parts), strict=True):
+            features = self.encode(chunk, first=first)
+            parts = list(predict_parts(self.model, self.task, features, self.devices, writer=self.writer))
+            for row, values in zip(chunk, by_row(chunk, parts, first), strict=True):
                 yield row, self.task.combine(row, values)
+            first += len(chunk)
 
     def read(self, data: DataConfig, host: Host) -> tuple[Splits, Callable[[str], Sequence[Features]]]:
         """Return the rows of a data set, and what gives the features of a split; training rows are not needed."""
@@ -82,9 +85,12 @@ class LoadedRun:
         self.encode_shared()  # the data may have brought other tables
         return splits, lambda split: self.encode(splits.rows[split], f"encoding {split}")
 
-    def encode(self, rows: Sequence[Row], title: str = "encoding") -> Sequence[Features]:
-        """Return the features of rows, cut to the context as in training."""
-        return encode_split(
+    def encode(self, rows: Sequence[Row], title: str = "encoding", *, first: int = 0) -> Sequence[Features]:
+        """Return the features of rows, cut to the context as in training; `first` is the number of the first row.
+
+        What is drawn for a row, such as a sampled text, is a function of its number.
+        """
+        features = encode_split(
             self.task,
             rows,
             self.model.backbone.tokenizer,
@@ -92,6 +98,7 @@ class LoadedRun:
             too_long=self.config.tasks[0].data.too_long,
             title=title,
         ).features
+        return [replace(one, example=first + one.example) for one in features] if first else features
 
     def encode_shared(self) -> None:
         """Encode what rows share; needed again after the task got other tables."""

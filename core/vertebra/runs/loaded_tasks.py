@@ -61,19 +61,22 @@ class LoadedTasks:
     def stream(self, inputs: Iterable[Given]) -> Iterator[tuple[str, Row, Any]]:
         """Yield each task with its row and its prediction, some at a time: memory does not grow with their number."""
         rows = (self._row(name, given, number) for number, (name, given) in enumerate(inputs, start=1))
+        first = dict.fromkeys(self.runs, 0)  # of each task, the number of its next row among its own
         while chunk := list(islice(rows, CHUNK)):
-            yield from self._predict(chunk)
+            yield from self._predict(chunk, first)
+            for name, _ in chunk:
+                first[name] += 1
 
     def _row(self, name: str, given: str | Row, number: int) -> tuple[str, Row]:
         if name not in self.runs:
             raise RunError(f"Row {number}: {unknown('task', name, self.runs)}")
         return name, self.runs[name].make_row(given, number)
 
-    def _predict(self, chunk: Sequence[tuple[str, Row]]) -> Iterator[tuple[str, Row, Any]]:
+    def _predict(self, chunk: Sequence[tuple[str, Row]], first: Mapping[str, int]) -> Iterator[tuple[str, Row, Any]]:
         rows: dict[str, list[Row]] = {}
         for name, row in chunk:
             rows.setdefault(name, []).append(row)
-        features = {name: self.runs[name].encode(own) for name, own in rows.items()}
+        features = {name: self.runs[name].encode(own, first=first[name]) for name, own in rows.items()}
         parts = self._mixed_parts({name: own for name, own in features.items() if name in self.mixed.adapters})
         for name, own in features.items():
             if name not in self.mixed.adapters:
@@ -83,7 +86,7 @@ class LoadedTasks:
             name: iter(
                 [
                     self.runs[name].task.combine(row, values)
-                    for row, values in zip(own, by_row(own, parts[name]), strict=True)
+                    for row, values in zip(own, by_row(own, parts[name], first[name]), strict=True)
                 ]
             )
             for name, own in rows.items()
