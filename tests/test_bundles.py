@@ -313,6 +313,37 @@ def test_another_backbone_is_refused_with_the_reason(
     assert "made for another tokenizer than that of 'hf': its vocabulary, or how it cuts texts" in line(cased)
 
 
+def test_another_output_matrix_is_refused_where_the_task_writes(
+    runs: dict[str, Path], base: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    def with_output(name: str, factor: float) -> Path:
+        """Return the backbone of the tasks that read, with an output matrix of its own."""
+        folder = Path(shutil.copytree(base, tmp_path / name))
+        weights = load_file(folder / "model.safetensors")
+        weights["lm_head.weight"] = weights["transformer.wte.weight"] * factor
+        save_file(weights, tmp_path / "changed", metadata={"format": "pt"})
+        (tmp_path / "changed").replace(folder / "model.safetensors")
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}), encoding="utf-8")
+        return folder
+
+    one, other = with_output("one", 2.0), with_output("other", 3.0)
+    over = ["backbone=hf", f"backbone.path={one}"]
+    written = train(tmp_path / "written", "summarization", "lora", *over)
+    assert "the output matrix of its language model has changed" in refused(
+        "predict", written, "--text", TEXT, "--backbone", other
+    )
+    with pytest.raises(RunError, match="the output matrix of its language model has changed"):
+        vertebra.load([runs["ner"], written], backbone=other)
+    tasks = vertebra.load([runs["ner"], written], backbone=one)
+    assert tasks.predict("ner", [TEXT]) == vertebra.load(runs["ner"]).predict([TEXT]), "who reads needs no such matrix"
+    # One of an earlier version does not say which matrix it had.
+    state = json.loads((written / "run.json").read_text(encoding="utf-8"))
+    assert state["adapter"].pop("output")
+    (written / "run.json").write_text(json.dumps(state), encoding="utf-8")
+    assert vertebra.load(written, backbone=other).predict([TEXT])
+
+
 def test_what_has_no_backbone_in_common_is_refused_before_anything_is_loaded(
     bundles: dict[str, Path], runs: dict[str, Path], tmp_path: Path, refused: Callable[..., str]
 ) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from vertebra.config.schema import RunConfig
 from vertebra.data.load import unseen_labels
+from vertebra.engine.adapters.adapter import output_fingerprint
 from vertebra.engine.attention_varlen import why_not
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.counting import ParameterCounts
@@ -111,6 +112,7 @@ def describe(
             **asdict(counts),
             "share": counts.share,
             "base": backbone.adapter.base_fingerprint if backbone.adapter else None,
+            "output": untrained_output(backbone),
             "adapters": adapters_of(config),
         },
         notes=list(notes),
@@ -119,3 +121,11 @@ def describe(
     data = {part.task.name: write_data(places[part.task.name], part) for part in parts}
     if len(parts) > 1:
         write_data_together(run, data)
+
+
+def untrained_output(backbone: Backbone) -> str | None:
+    """Return a hash of the output layer of the language model that an adapter was trained before; None where it trains it."""
+    if backbone.adapter is None or backbone.language_model is None:
+        return None
+    output = backbone.language_model.get_output_embeddings()
+    return None if any(one.requires_grad for one in output.parameters()) else output_fingerprint(backbone)

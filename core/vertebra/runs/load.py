@@ -27,7 +27,13 @@ from vertebra.host.manager import Host, create_host
 from vertebra.runs.bundle_folder import BundleFolder, open_trained
 from vertebra.runs.corpora import read_corpora
 from vertebra.runs.folder import RunFolder
-from vertebra.runs.saved import load_adapter, load_heads, refuse_damaged_model, refuse_other_backbone
+from vertebra.runs.saved import (
+    load_adapter,
+    load_heads,
+    refuse_damaged_model,
+    refuse_other_backbone,
+    refuse_other_output,
+)
 from vertebra.runs.tasks import load_task
 from vertebra.tasks.corpus_task import CorpusTask
 from vertebra.tasks.features import Features
@@ -253,6 +259,8 @@ def put_together(
     if base is not None:
         own_what_is_trained(backbone, base)
     load_adapter(folder, task.name, backbone, own_backbone=saved.own_backbone)
+    if task.needs_language_model and (base is not None or not saved.own_backbone):
+        refuse_other_output(folder, backbone)
     model = TaskModel(backbone, {task.name: task.build_head_on(backbone)})
     load_heads(folder, model)
     loaded = LoadedRun(folder, saved.config, task, model.to(devices.accelerator.device).eval(), devices)

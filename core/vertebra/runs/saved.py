@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file, save_model
 from torch import Tensor, nn
 
-from vertebra.engine.adapters.adapter import tokenizer_fingerprint
+from vertebra.engine.adapters.adapter import output_fingerprint, tokenizer_fingerprint
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.checkpoints import is_whole, write_folder
 from vertebra.engine.loading import quiet_bars
@@ -129,6 +129,20 @@ def expected_base(run: RunFolder) -> str | None:
     about = run.read_state().get("adapter")
     found = about.get("base") if isinstance(about, dict) else None
     return found if isinstance(found, str) else None
+
+
+def refuse_other_output(run: RunFolder, backbone: Backbone) -> None:
+    """Raise `RunError` where the adapter of a task that writes was trained before another output layer than the backbone has.
+
+    Runs of versions that did not keep its hash are taken at their word.
+    """
+    about = run.read_state().get("adapter")
+    expected = about.get("output") if isinstance(about, dict) else None
+    if isinstance(expected, str) and expected != output_fingerprint(backbone):
+        raise RunError(
+            f"The adapter in '{run.path}' was trained on another backbone than '{backbone.info.name}' is now: the output "
+            "matrix of its language model has changed. Give it the one that it was trained on."
+        )
 
 
 def refuse_other_backbone(run: RunFolder, backbone: Backbone) -> None:

@@ -7,7 +7,7 @@ nothing else; one that puts modules of its own into the backbone may set `backbo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -165,10 +165,25 @@ def trained_parameters(backbone: Backbone) -> Iterator[tuple[str, nn.Parameter]]
 def base_fingerprint(backbone: Backbone) -> str:
     """Return a hash of a backbone's weights and vocabulary, the same with every version of the libraries."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(backbone.model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    _add_tensors(digest, backbone.model.state_dict())
     _add_vocabulary(digest, backbone)
+    return digest.hexdigest()
+
+
+def output_fingerprint(backbone: Backbone) -> str | None:
+    """Return a hash of what a language model has beside its backbone, its output layer; None where it has nothing of its own.
+
+    It stands beside `base_fingerprint`, not in it: tasks that read and tasks that write share a backbone.
+    """
+    language_model = backbone.language_model
+    if language_model is None:
+        return None
+    output, embedding = language_model.get_output_embeddings(), language_model.get_input_embeddings().weight
+    own = {name: one for name, one in output.named_parameters() if one is not embedding}
+    if not own:
+        return None
+    digest = hashlib.sha256()
+    _add_tensors(digest, own)
     return digest.hexdigest()
 
 
@@ -178,6 +193,12 @@ def tokenizer_fingerprint(backbone: Backbone) -> str:
     _add_vocabulary(digest, backbone)
     digest.update(repr([backbone.tokenizer(text)["input_ids"] for text in SPECIMENS]).encode())
     return digest.hexdigest()
+
+
+def _add_tensors(digest: Any, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
 
 
 def _add_vocabulary(digest: Any, backbone: Backbone) -> None:
