@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ class CorpusTask(Task):
     family: ClassVar[str] = "corpus"
     columns: ClassVar[dict[str, type]] = {"text": str}
     input_columns: ClassVar[tuple[str, ...] | None] = ("text",)
+    too_long: ClassVar[Literal["window", "truncate", "error"]] = "window"
     needs_language_model: ClassVar[bool] = True
 
     def __init__(self, config: CorpusConfig | None = None) -> None:
@@ -95,7 +96,7 @@ class CorpusTask(Task):
         return [_sums(list(islice(rows, count))) for count in batch.position_counts]
 
     def combine(self, row: Row, parts: list[Any]) -> dict[str, Any]:
-        """Add up a window's pieces."""
+        """Add up a window's pieces, or the windows of a text that is longer than the context."""
         return {name: sum(part[name] for part in parts) for name in ("nats", "tokens", "right")}
 
     def right(self, prediction: Any, reference: Any) -> bool:

@@ -98,6 +98,28 @@ def test_evaluate_finds_the_scores_again_and_predict_weighs_a_text(
     capsys.readouterr()
 
 
+def test_every_token_of_a_text_longer_than_the_context_is_weighed(run: Path) -> None:
+    loaded = vertebra.load(run)
+    tokenizer, context = loaded.model.backbone.tokenizer, loaded.model.backbone.info.context
+    text = "Anna bought a red kite and lost it at the harbour. " * 90
+    ids = tokenizer(text)["input_ids"]
+    assert len(ids) > 2 * context
+    (found,) = loaded.predict([text])
+    assert found["tokens"] == len(ids) + 1, "those of the text, and the one that ends it"
+    # Each token is read in the window in which it is farthest from the edges: by hand, with transformers' own model.
+    tokens, stride = [tokenizer.eos_token_id, *ids], context - context // 4
+    starts = [*range(0, len(tokens) - context, stride), len(tokens) - context]
+    edges = [0, *((left + context + right) // 2 for left, right in pairwise(starts)), len(tokens)]
+    model = AutoModelForCausalLM.from_pretrained(run / "model" / "backbone").eval()
+    following = torch.tensor([*ids, tokenizer.eos_token_id])
+    nats = 0.0
+    for start, first, last in zip(starts, edges, edges[1:], strict=False):
+        with torch.no_grad():
+            logits = model(torch.tensor([tokens[start : start + context]])).logits[0, first - start : last - start]
+        nats += torch.nn.functional.cross_entropy(logits, following[first:last], reduction="sum").item()
+    assert found["nats"] == pytest.approx(nats, rel=1e-5)
+
+
 def test_a_run_that_was_stopped_in_the_middle_of_an_epoch_ends_as_it_would_have(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", "lm", "trainer.max_steps=8", "trainer.checkpoint_every=2")
 
