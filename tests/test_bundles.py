@@ -22,7 +22,7 @@ from vertebra.cli.main import main
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.adapters.adapter import trained_parameters
 from vertebra.engine.checkpoints import MANIFEST
-from vertebra.engine.loading import load_backbone
+from vertebra.engine.loading import find_source, load_backbone
 from vertebra.engine.model import TaskModel
 from vertebra.errors import RunError
 from vertebra.runs.load import LoadedRun
@@ -311,6 +311,23 @@ def test_another_backbone_is_refused_with_the_reason(
     tokenizer["normalizer"] = {"type": "Lowercase"}
     (cased / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     assert "made for another tokenizer than that of 'hf': its vocabulary, or how it cuts texts" in line(cased)
+
+
+def test_a_bundle_says_where_its_backbone_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, moved = vertebra.create_host(), tmp_path / "moved"
+    nano = find_source(BackboneConfig(), host)
+    began = Path(shutil.copytree(nano.location, tmp_path / "began"))
+    run = train(tmp_path / "run", "sentiment", "frozen", "backbone=hf", f"backbone.path={began}")
+    began.rename(moved)
+    monkeypatch.chdir(tmp_path)
+    for place, name, path, version in (("nano", "nano", None, nano.version), ("moved", "hf", str(moved), None)):
+        command("bundle", "export", run, place + "-bundle", "--backbone", place)
+        bundle = tmp_path / f"{place}-bundle"
+        config = json.loads((bundle / "config.json").read_text(encoding="utf-8"))["backbone"]
+        about = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))["backbone"]
+        assert (config["name"], config.get("path")) == (name, path)
+        assert (about["name"], about["version"]) == (name, version)
+        command("bundle", "verify", bundle)
 
 
 def test_another_output_matrix_is_refused_where_the_task_writes(

@@ -12,15 +12,16 @@ from safetensors.torch import save_model
 
 import vertebra
 from vertebra.config.document import to_document
-from vertebra.config.schema import RunConfig
+from vertebra.config.schema import BackboneConfig
 from vertebra.engine.adapters.adapter import adapter_name, tokenizer_fingerprint
 from vertebra.engine.checkpoints import write_folder
+from vertebra.engine.devices import set_up
 from vertebra.errors import RunError
 from vertebra.host.manager import Host
 from vertebra.runs.bundle_card import write_card
 from vertebra.runs.bundle_folder import BUNDLE, FORMAT, BundleFolder
 from vertebra.runs.folder import RunFolder
-from vertebra.runs.load import LoadedRun, load
+from vertebra.runs.load import LoadedRun, gpu_config, load, load_saved, open_saved
 from vertebra.runs.saved import adapter_folder, expected_base, own_heads, shape_of
 
 KEPT = ("key", "created", "notes", "plugins", "language_model")
@@ -54,10 +55,12 @@ def export_bundle(run: Path | str, output: Path, host: Host, backbone: Path | st
             f"The run in '{source.path}' trained its whole backbone, so its task is no small part beside one. Export the model "
             f"with: vertebra export '{source.path}' FOLDER; or train with an adapter (adapter=lora) for a bundle."
         )
-    loaded = load(source.path, device="cpu", host=host, backbone=backbone)
-    own = (source.model / "backbone").is_dir() and backbone is None
-    config = _config(loaded, own, backbone)
-    about = _describe(source, loaded, own)
+    saved = open_saved(source.path, host, backbone)
+    loaded = load_saved(saved, set_up(gpu_config(saved, "cpu")), host)
+    elsewhere = saved.own_backbone or backbone is not None
+    # The backbone as a bundle finds it: not made by chance, as the run's may have been, and not where it was then.
+    config = replace(saved.config, backbone=_anchored(saved.base)) if elsewhere else saved.config
+    about = _describe(source, loaded, elsewhere)
     metrics = source.read_json("metrics.json")
 
     def fill(folder: Path) -> None:
@@ -82,7 +85,7 @@ def export_bundle(run: Path | str, output: Path, host: Host, backbone: Path | st
     write_folder(output, fill)
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     place = config.backbone.path or config.backbone.name
-    return Exported(BundleFolder(output), size, place, own)
+    return Exported(BundleFolder(output), size, place, saved.own_backbone)
 
 
 def verify_bundle(folder: Path | str, host: Host, backbone: Path | str | None = None) -> LoadedRun:
@@ -115,29 +118,23 @@ def open_bundle(folder: Path | str) -> BundleFolder:
     return bundle
 
 
-def _config(loaded: LoadedRun, own: bool, backbone: Path | str | None) -> RunConfig:
-    """Return the run's configuration, with the backbone where a bundle finds it: not made by chance, as the run's was."""
-    config = loaded.config
-    if own:
-        place = str((loaded.folder.model / "backbone").absolute())
-        base = replace(config.backbone, name="hf", path=place, revision=None, init="pretrained", config={})
-        return replace(config, backbone=base)
-    if backbone is not None and Path(backbone).is_dir():
-        place = str(Path(backbone).absolute())
-        return replace(config, backbone=replace(config.backbone, name="hf", path=place, revision=None))
-    return config
+def _anchored(base: BackboneConfig) -> BackboneConfig:
+    """Return where a backbone is, wherever the reader is."""
+    if base.path is None or not Path(base.path).is_dir():
+        return base
+    return replace(base, path=str(Path(base.path).absolute()))
 
 
-def _describe(source: RunFolder, loaded: LoadedRun, own: bool) -> dict[str, Any]:
-    """Return what `bundle.json` says."""
+def _describe(source: RunFolder, loaded: LoadedRun, elsewhere: bool) -> dict[str, Any]:
+    """Return what `bundle.json` says; its backbone may be `elsewhere` than the run says."""
     state = source.read_state()
     backbone = loaded.model.backbone
     assert backbone.adapter is not None
     adapter: Mapping[str, Any] = state["adapter"]
     about = {key: value for key, value in state["backbone"].items() if key not in ("layers", "fingerprint")}
-    if own:
-        about |= {"name": "hf", "init": "pretrained"}
-        about.pop("version", None)
+    if elsewhere:
+        info = backbone.info
+        about |= {"name": info.name, "init": info.init, "version": info.version}
     return {
         "format": FORMAT,
         "task": loaded.task.name,
