@@ -313,6 +313,19 @@ def test_another_backbone_is_refused_with_the_reason(
     assert "made for another tokenizer than that of 'hf': its vocabulary, or how it cuts texts" in line(cased)
 
 
+def test_what_cannot_be_asked_of_a_load_is_refused_before_anything_is_loaded(bundles: dict[str, Path]) -> None:
+    with (
+        mock.patch("vertebra.runs.load.load_backbone", side_effect=AssertionError),
+        mock.patch("vertebra.runs.loaded_tasks.load_backbone", side_effect=AssertionError),
+    ):
+        for folders in (bundles["ner"], list(bundles.values())):
+            with pytest.raises(RunError, match="device='gpu': it is one of auto, cpu, cuda"):
+                vertebra.load(folders, device="gpu")
+        for several in (bundles, list(bundles.values())):
+            with pytest.raises(RunError, match="task='ner' names one of a run of several tasks: give that run alone"):
+                vertebra.load(several, task="ner")  # type: ignore[call-overload]  # as no checked code would
+
+
 def test_a_bundle_says_where_its_backbone_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host, moved = vertebra.create_host(), tmp_path / "moved"
     nano = find_source(BackboneConfig(), host)

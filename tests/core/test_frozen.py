@@ -15,6 +15,7 @@ import torch
 from test_trainer import Accuracy, Parity, rows_of
 from torch import Tensor, nn
 
+import vertebra
 from vertebra.config.schema import BackboneConfig, GPUConfig, TrainerConfig
 from vertebra.engine.adapters.parts import frozen
 from vertebra.engine.backbone import Backbone, BackboneInfo
@@ -321,6 +322,27 @@ def test_a_head_that_diverges_leaves_the_others_alone(read: list[Features]) -> N
     (alone,) = train_heads(DroppingParity(), examples, SETTINGS[:1], devices, HOST)
     assert not torch.tensor(diverged.losses).isfinite().all()
     assert calm.losses == pytest.approx(alone.losses, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_size": 0}, "Head 2: trainer.batch_size=0: must be greater than 0."),
+        ({"learning_rate": -1.0}, "Head 2: trainer.learning_rate=-1.0: must be greater than 0"),
+        ({"max_steps": 1.5}, "Head 2: trainer.max_steps=1.5: "),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_loaded(changes: dict[str, Any], said: str) -> None:
+    wrong = [SETTINGS[0], HeadSettings(replace(CONFIG, **changes), seed=3)]
+    config = vertebra.configure(HOST, task="ner")
+    with mock.patch("vertebra.runs.probe.prepare", side_effect=AssertionError):
+        for refused in (
+            lambda: vertebra.probe(config, wrong, HOST),
+            lambda: train_heads(DroppingParity(), [], wrong, make_devices(), HOST),
+        ):
+            with pytest.raises(ConfigError) as error:
+                refused()
+            assert str(error.value).startswith(said) and "\n" not in str(error.value)
 
 
 def test_features_that_nobody_read_are_refused() -> None:

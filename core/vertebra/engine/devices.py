@@ -16,6 +16,8 @@ from vertebra.engine.ranks import world_size
 from vertebra.engine.token_budget import TokenBudget
 from vertebra.errors import RunError
 
+DEVICES = ("auto", "cpu", "cuda")
+
 
 @dataclass(frozen=True)
 class Devices:
@@ -87,8 +89,10 @@ class Devices:
 def set_up(config: GPUConfig) -> Devices:
     """Settle the configuration on this machine and start accelerate.
 
-    Raises `RunError` for a GPU that is not there, or for several processes that were not started as such.
+    Raises `RunError` for a device that there is none of, or for several processes that were not started as such.
     """
+    if config.device not in DEVICES:
+        raise RunError(f"device={config.device!r}: it is one of {', '.join(DEVICES)}.")
     on_gpu = _on_gpu(config)
     if on_gpu and not torch.cuda.is_available():
         raise RunError(

@@ -15,14 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vertebra.config.schema import TrainerConfig
+from vertebra.config.defaults import plain
+from vertebra.config.schema import RunConfig, TrainerConfig
+from vertebra.config.validate import read, read_field
 from vertebra.engine.blocks.functions import drop
 from vertebra.engine.devices import Devices
 from vertebra.engine.optimizers import parameter_groups
 from vertebra.engine.packing import PackedBatch, cut, pack
 from vertebra.engine.plan import Plan, piece_seed
 from vertebra.engine.seeds import seed_draws
-from vertebra.errors import RunError
+from vertebra.errors import ConfigError, RunError
 from vertebra.host.manager import Host
 from vertebra.tasks.features import Features
 from vertebra.tasks.heads import Dropout, run_head
@@ -63,8 +65,9 @@ def train_heads(
     `examples` has for each row its features as `FrozenReader.read` returns them. Each head is the one that a run with
     its settings and `backbone.freeze=true` would have after its last step, up to rounding. Settings with equal seed, batch
     size, number of steps and `build_head` are trained in one pass; others are passes of their own. Raises `RunError` for
-    features without hidden states, and for a step without targets.
+    features without hidden states, and for a step without targets; `ConfigError` for settings that cannot be.
     """
+    refuse_wrong(settings)
     passes: dict[object, list[int]] = {}
     for number, one in enumerate(settings):
         same = (one.seed, one.trainer.batch_size, one.trainer.epochs, one.trainer.max_steps, one.build_head)
@@ -74,6 +77,18 @@ def train_heads(
         heads = _train_pass(task, examples, [settings[number] for number in numbers], devices, host)
         trained.update(zip(numbers, heads, strict=True))
     return [trained[number] for number in range(len(settings))]
+
+
+def refuse_wrong(settings: Sequence[HeadSettings]) -> None:
+    """Raise `ConfigError` with a line for each value of these settings that cannot be, as a run's are checked."""
+    errors: list[str] = []
+    for number, one in enumerate(settings, start=1):
+        found: list[str] = []
+        read(type(one.trainer), plain(one.trainer), "trainer", found)
+        read_field(RunConfig, "seed", one.seed, found)
+        errors += [f"Head {number}: {line}" for line in found]
+    if errors:
+        raise ConfigError("\n".join(errors))
 
 
 # --- one pass

@@ -181,6 +181,11 @@ def load(
     if isinstance(run, str | Path) and not more:
         saved = open_saved(run, host, backbone, task)
         return load_saved(saved, set_up(gpu_config(saved, device)), host)
+    if task is not None:
+        raise RunError(
+            f"task={task!r} names one of a run of several tasks: give that run alone, or of each task the folder in it "
+            "(RUN/tasks/NAME)."
+        )
     from vertebra.runs.loaded_tasks import load_tasks
 
     if isinstance(run, Mapping):

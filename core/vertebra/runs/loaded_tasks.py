@@ -146,6 +146,7 @@ def load_tasks(saved: Sequence[Saved] | Mapping[str, Saved], device: str, host: 
         raise RunError("There is nothing to load: name at least one run or bundle.")
     _refuse_different(every)
     first = next(iter(every.values()))
+    devices = set_up(gpu_config(first, device))
     # A task that needs padded batches has a view of its own for them.
     packed = next((one.base for one in every.values() if one.base.packing != "padded"), first.base)
     base_config = replace(first.base, gradient_checkpointing=False, context=None, packing=packed.packing)
@@ -159,7 +160,6 @@ def load_tasks(saved: Sequence[Saved] | Mapping[str, Saved], device: str, host: 
                 f"'{name}' in '{one.folder.path}' was trained on another backbone than '{base.info.name}' is now: its weights "
                 "or its vocabulary have changed. Give it the one that it was trained on."
             )
-    devices = set_up(gpu_config(first, device))
     (base.language_model or base.model).to(devices.accelerator.device)
     base.eval()
     turn_for_inference(base)

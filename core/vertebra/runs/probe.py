@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from vertebra.config.schema import AdapterConfig, RunConfig
 from vertebra.engine.devices import set_up
-from vertebra.engine.heads import HeadSettings, TrainedHead, train_heads
+from vertebra.engine.heads import HeadSettings, TrainedHead, refuse_wrong, train_heads
 from vertebra.engine.model import TaskModel
 from vertebra.engine.recommend import settle
 from vertebra.errors import RunError
@@ -35,6 +35,7 @@ def probe(config: RunConfig, settings: Sequence[HeadSettings], host: Host | None
     host = host or create_host()
     if len(config.tasks) != 1:
         raise RunError(f"Heads are trained for one task, and {len(config.tasks)} were given.")
+    refuse_wrong(settings)
     devices = set_up(config.gpu)
     frozen = replace(config, backbone=replace(config.backbone, freeze=True), adapter=AdapterConfig())
     prepared, model = prepare(frozen, devices, host)
