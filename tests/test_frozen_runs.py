@@ -93,9 +93,13 @@ def test_what_a_frozen_run_leaves_is_complete(tmp_path: Path, capsys: pytest.Cap
         assert torch.equal(weights[name], tensor), "as they were before the run"
 
 
-def test_a_run_that_trained_in_bf16_is_scored_in_the_precision_of_evaluation(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("training", "evaluation"), [("bf16", "fp32"), ("fp32", "bf16")])
+def test_a_run_is_scored_in_the_precision_of_evaluation_as_it_predicts(
+    training: str, evaluation: str, tmp_path: Path
+) -> None:
     run, again = tmp_path / "run", tmp_path / "again"
-    command("train", "task=sentiment", *SETTINGS[1:], "gpu.precision=bf16", f"hydra.run.dir={run}")
+    precision = [f"gpu.precision={training}", f"gpu.evaluation_precision={evaluation}"]
+    command("train", "task=sentiment", *SETTINGS[1:], *precision, f"hydra.run.dir={run}")
     command("evaluate", str(run), "--output", str(again))
     first, second = (
         [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]

@@ -245,7 +245,12 @@ def load_saved(saved: Saved, devices: Devices, host: Host) -> LoadedRun:
 
 def gpu_config(saved: Saved, device: str) -> GPUConfig:
     """Return what a trained task computes on, and in which precision."""
-    return GPUConfig(device=device, precision=saved.config.gpu.precision)  # type: ignore[arg-type]  # checked by set_up
+    gpu = saved.config.gpu
+    return GPUConfig(
+        device=device,  # type: ignore[arg-type]  # checked by set_up
+        precision=gpu.precision,
+        evaluation_precision=gpu.evaluation_precision,
+    )
 
 
 def put_together(
