@@ -8,6 +8,7 @@ from typing import Any
 import tiny_models as tiny
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from vertebra import create_host
 from vertebra.config.options import configure
@@ -51,6 +52,13 @@ def adapted(
         for _, parameter in trained_parameters(backbone):
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     return backbone
+
+
+def writing(family: str) -> Backbone:
+    """Return a tiny plain backbone with its language-model head."""
+    language_model = AutoModelForCausalLM.from_config(tiny.config(family), dtype=torch.float32).eval()
+    info = BackboneInfo("tiny", 1, "random", "causal", "padded", "transformers", tiny.CONTEXT, "", ())
+    return Backbone(language_model.base_model, TOKENIZER, info, language_model, "sdpa")
 
 
 def loss_of(hidden_TD: Tensor, batch: PackedBatch) -> Tensor:

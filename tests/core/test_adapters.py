@@ -24,6 +24,7 @@ from adapted_models import (
     batch_of,
     loss_and_gradients,
     loss_of,
+    writing,
 )
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ from vertebra.config.compose import compose
 from vertebra.config.document import from_document, to_document
 from vertebra.config.options import configure
 from vertebra.engine.adapters.adalora import AdaLoRAAdapter
-from vertebra.engine.adapters.adapter import Adapter, leave_room, trained_parameters
+from vertebra.engine.adapters.adapter import Adapter, adapt, leave_room, trained_parameters
 from vertebra.engine.attention import PACKED
 from vertebra.engine.backbone import Backbone, Direction, Packing, run_padded
 from vertebra.engine.counting import count_parameters
@@ -354,6 +355,13 @@ def test_what_does_not_go_together_is_refused_in_a_line(overrides: list[str], li
     ("name", "settings", "line"),
     [
         ("lora", {"targets": ["nowhere"]}, "adapter=lora cannot be put on a model of the family 'gpt2'"),
+        (
+            "lora",
+            {"targets": ["c_attn", "wte"]},
+            "adapter=lora cannot be put on 'wte', which is no linear layer inside the backbone; adapter.targets may name "
+            "c_attn, c_fc, c_proj.",
+        ),
+        ("dora", {"targets": ["c_attn", "wpe"]}, "adapter=dora cannot be put on 'wpe'"),
         ("top_layers", {"layers": 3}, "adapter.layers=3, and the backbone has 2."),
     ],
 )
@@ -361,6 +369,19 @@ def test_what_finds_no_place_in_the_model_is_refused(name: str, settings: dict[s
     with pytest.raises(BackboneError) as said:
         adapted(name, **settings)
     assert line in str(said.value) and "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("name", ["lora", "adalora"])
+def test_an_output_matrix_takes_no_adapter(name: str) -> None:
+    backbone = writing("gpt2")
+    config = configure(HOST, task="summarization", adapter={"name": name, "targets": ["c_attn", "lm_head"]})
+    with pytest.raises(
+        BackboneError, match=f"adapter={name} cannot be put on 'lm_head', which is no linear layer inside"
+    ):
+        adapt(backbone, config, HOST)
+    every = adapt(writing("gpt2"), configure(HOST, task="summarization", adapter=name), HOST)
+    assert every.language_model is not None
+    assert type(every.language_model.get_output_embeddings()) is nn.Linear, "adapter.targets=all leaves it out"
 
 
 def test_a_prefix_takes_its_room_from_the_context() -> None:

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
+import peft
 import pytest
 import tiny_models as tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft.tuners.lora.layer import Embedding as LoRAEmbedding
 from torch import Tensor
 
 from vertebra import create_host
@@ -228,6 +230,14 @@ def test_an_adapter_on_a_view_is_seen_nowhere_else(adapter: str) -> None:
 def test_what_is_no_sum_is_refused(adapter: str) -> None:
     with pytest.raises(BackboneError, match="can be mixed in one pass"):
         LoRA.of(learnt(plain(), adapter))
+
+
+def test_a_lora_around_an_embedding_is_refused_not_left_out() -> None:
+    own = learnt(plain(), "lora")
+    wte = own.model.get_submodule("wte")
+    own.model.wte = LoRAEmbedding(wte, "default", peft.LoraConfig(), r=2, lora_alpha=2)  # as a plugin's adapter may
+    with pytest.raises(BackboneError, match="Only plain LoRA inside the backbone's layers can be mixed"):
+        LoRA.of(own)
 
 
 def test_a_lora_for_another_model_and_activations_computed_twice_are_refused() -> None:

@@ -109,11 +109,38 @@ def targets(chosen: Targets) -> Any:
 
 
 def inject(backbone: Backbone, config: AdapterConfig, settings: Any) -> Any:
-    """Put peft's layers into the backbone's model, and return peft's model around it."""
+    """Put peft's layers into the backbone's model, and return peft's model around it.
+
+    Raises `BackboneError` where peft cannot, or where one of them is not around a linear layer of the model that gives the
+    hidden states.
+    """
     from peft import get_peft_model
 
+    linear = {
+        id(module): name.rpartition(".")[2]
+        for name, module in backbone.model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+    }
     with _explained(backbone, config):
-        return get_peft_model(whole_model(backbone), settings)
+        model = get_peft_model(whole_model(backbone), settings)
+    _require_linear(model, config, linear)
+    return model
+
+
+def _require_linear(model: Any, config: AdapterConfig, linear: dict[int, str]) -> None:
+    """Raise where one of peft's layers is around another module than these, such as an embedding or the output matrix.
+
+    Peft takes them. But mixed passes add to the rows of linear layers alone, a loss reads the bare output matrix, and merging
+    into one that is the embedding, too, would change both.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in model.base_model.model.named_modules():
+        if isinstance(module, BaseTunerLayer) and id(module.get_base_layer()) not in linear:
+            raise BackboneError(
+                f"adapter={config.name} cannot be put on '{name}', which is no linear layer inside the backbone; "
+                f"adapter.targets may name {', '.join(sorted(set(linear.values())))}."
+            )
 
 
 @contextmanager

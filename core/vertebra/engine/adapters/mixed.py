@@ -23,7 +23,7 @@ from vertebra.engine.adapters.by_peft import PeftAdapter
 from vertebra.engine.backbone import Backbone, run_packed, run_padded, run_written_out
 from vertebra.engine.blocks.functions import Layer, gelu
 from vertebra.engine.blocks.kernels import Kernels
-from vertebra.engine.blocks.low_rank import LowRank, find_low_rank, has_low_rank
+from vertebra.engine.blocks.low_rank import LowRank, find_low_rank
 from vertebra.engine.mixed_batch import MixedBatch
 from vertebra.errors import BackboneError
 
@@ -47,9 +47,13 @@ class LoRA:
         adapter = backbone.adapter
         if not isinstance(adapter, PeftAdapter):
             raise BackboneError("Only lora, rslora and frozen backbones can be mixed in one pass.")
+        from peft.tuners.tuners_utils import BaseTunerLayer  # slow to import, and here it has been
+
         named = {id(module): name for name, module in backbone.model.named_modules()}
         found = {}
-        for module in filter(has_low_rank, whole_model(backbone).modules()):
+        for module in whole_model(backbone).modules():
+            if not isinstance(module, BaseTunerLayer):
+                continue
             low_rank = find_low_rank(module)
             if low_rank is None or id(module) not in named:
                 raise BackboneError("Only plain LoRA inside the backbone's layers can be mixed in one pass.")
