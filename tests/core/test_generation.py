@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import peft
 import pytest
 import torch
 from tests.core.tiny_models import CONTEXT, SPECIAL, VOCABULARY, config
+from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, GemmaConfig, PreTrainedModel, Qwen2Config, SmolLM3Config
 
 from vertebra.engine.generation.cache import PAGE, Slot
@@ -142,6 +144,53 @@ def test_a_family_that_does_not_pack_runs_alone_and_says_so(family: str) -> None
     (note,) = generator.notes
     assert note.startswith("one request at a time") and family in note and "\n" not in note
     asked = prompts([3, 20, 9])
+    for prompt, one in zip(asked, generator.generate(Request(p, 20, eos_ids=NO_END) for p in asked), strict=True):
+        assert_same_tokens(model, prompt, one.ids, reference(model, prompt, 20))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft asks transformers by an old name
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("targets", ["all-linear", ["attn.c_proj", "o_proj"]], ids=["all", "square"])
+def test_dora_generates_what_it_computes(family: str, targets: Any) -> None:
+    model = causal_model(family)
+    transposed = family == "gpt2"
+    peft.get_peft_model(model, peft.LoraConfig(use_dora=True, target_modules=targets, fan_in_fan_out=transposed))
+    learnt = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.add_(torch.randn(parameter.shape, generator=learnt))
+    generator = Generator(model)
+    assert generator.notes == (), "packed, whatever DoRA reads"
+    asked = prompts([9, 40, 2])
+    for prompt, one in zip(asked, generator.generate(Request(p, 20, eos_ids=NO_END) for p in asked), strict=True):
+        assert_same_tokens(model, prompt, one.ids, reference(model, prompt, 20))
+
+
+class ReadsItsLayer(nn.Module):
+    """Multiplies with the matrix of a layer as GPT-2 stores it, inputs first, without calling the layer."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        product: Tensor = x @ self.layer.weight + self.layer.bias
+        return product
+
+
+@pytest.mark.parametrize("layer", ["c_proj", "c_attn"], ids=["square", "wide"])
+@pytest.mark.parametrize("packs", [True, False])
+def test_layers_that_a_module_reads_are_not_prepacked(layer: str, packs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = causal_model("gpt2")
+    for block in model.transformer.h:
+        setattr(block.attn, layer, ReadsItsLayer(getattr(block.attn, layer)))
+    if not packs:
+        monkeypatch.setattr(type(model), "_can_set_attn_implementation", lambda _: False)
+    generator = Generator(model)
+    beginnings = ["plain linear layers"] if packs else ["plain linear layers", "one request at a time"]
+    assert [note.partition(",")[0] for note in generator.notes] == beginnings
+    asked = prompts([9, 40, 2])
     for prompt, one in zip(asked, generator.generate(Request(p, 20, eos_ids=NO_END) for p in asked), strict=True):
         assert_same_tokens(model, prompt, one.ids, reference(model, prompt, 20))
 

@@ -23,8 +23,10 @@ class PrepackedLinear(nn.Module):
 
 
 def prepack_layers(model: nn.Module) -> None:
-    """Put a prepacked layer in the place of every linear layer of a model."""
+    """Put a prepacked layer in the place of every linear layer of a model that is called, and not read."""
     for module in list(model.modules()):
+        if getattr(module, "lora_variant", None):  # DoRA reads the matrix that it is around, as the layer stores it
+            continue
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:
                 setattr(module, name, PrepackedLinear(child.weight, child.bias))

@@ -31,6 +31,8 @@ from vertebra.errors import BackboneError
 
 MakeDecoder = Callable[[], Decoder]
 """Each scheduler has a cache of its own."""
+FAILURES = (UnsupportedAttentionError, ValueError, TypeError, KeyError, RuntimeError, AttributeError)
+"""What a model raises that cannot be run as it is tried."""
 
 
 def choose_decoder(
@@ -45,33 +47,61 @@ def choose_decoder(
             f"A {type(model).__name__} gives hidden states, not the next token: load it with AutoModelForCausalLM."
         )
     copied = replica(model, dtype)
-    plain = copied.config._attn_implementation
     wanted = _plain_logits(copied, context)
     written_out = run_written_out(model, copied)
     if written_out is not None and _is_equal(written_out, copied, wanted, context):
         return lambda: PackedDecoder(written_out, copied.device), ()
-    notes: tuple[str, ...] = ()
-    precision = copied.dtype
-    if copied.device.type == "cpu":
-        if can_prepack(precision):
-            prepack_layers(copied)
-        else:
-            notes = (f"plain linear layers, because prepacked ones do not work here in {precision}",)
-    try:
-        require_static_rotation(copied.config)
-        require_known_layers(copied.config)
-        if not copied._can_set_attn_implementation():
-            raise UnsupportedAttentionError("its attention cannot be replaced")
-        copied.set_attn_implementation(PACKED)
-        forward = run_model(copied)
-        _require_equal(forward, copied, wanted, context)
-        return lambda: PackedDecoder(forward, copied.device), notes
-    except (UnsupportedAttentionError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-    if copied.config._attn_implementation != plain:
-        copied.set_attn_implementation(plain)
+    fast, notes = _prepacked(copied)
+    reason = _why_not_packed(fast, wanted, context)
+    if reason and fast is not copied and not _computes(fast, wanted, context):
+        fast, notes = copied, _plain_layers(copied)  # a module reads a matrix that it should only multiply with
+        reason = _why_not_packed(fast, wanted, context)
+    if not reason:
+        return lambda: PackedDecoder(run_model(fast), fast.device), notes
     note = f"one request at a time, because packing was not verified for '{copied.config.model_type}' ({reason})"
-    return lambda: SerialDecoder(copied), (*notes, note)
+    return lambda: SerialDecoder(fast), (*notes, note)
+
+
+def _prepacked(model: PreTrainedModel) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """Return a copy with prepacked layers; on the CPU where there are none, the model itself and a note."""
+    if model.device.type != "cpu":
+        return model, ()
+    if not can_prepack(model.dtype):
+        return model, _plain_layers(model)
+    copied = replica(model, None)
+    prepack_layers(copied)
+    return copied, ()
+
+
+def _plain_layers(model: PreTrainedModel) -> tuple[str, ...]:
+    return (f"plain linear layers, because prepacked ones do not work here in {model.dtype}",)
+
+
+def _why_not_packed(model: PreTrainedModel, wanted: Sequence[Tensor], context: int) -> str:
+    """Set a model's attention to packed where the trial then gives the wanted logits; else leave it, and say why."""
+    plain = model.config._attn_implementation
+    try:
+        require_static_rotation(model.config)
+        require_known_layers(model.config)
+        if not model._can_set_attn_implementation():
+            raise UnsupportedAttentionError("its attention cannot be replaced")
+        model.set_attn_implementation(PACKED)
+        _require_equal(run_model(model), model, wanted, context)
+    except FAILURES as error:
+        if model.config._attn_implementation != plain:
+            model.set_attn_implementation(plain)
+        return str(error).partition("\n")[0] or type(error).__name__
+    return ""
+
+
+def _computes(model: PreTrainedModel, wanted: Sequence[Tensor], context: int) -> bool:
+    """Whether a model's own forward pass gives the wanted logits."""
+    try:
+        for found_NV, wanted_NV in zip(_plain_logits(model, context), wanted, strict=True):
+            _require_alike(found_NV, wanted_NV)
+    except FAILURES:
+        return False
+    return True
 
 
 def _trial(context: int, vocabulary: int) -> Iterator[list[Slot]]:
@@ -105,7 +135,7 @@ def _is_equal(forward: Forward, model: PreTrainedModel, wanted: Sequence[Tensor]
         require_static_rotation(model.config)
         require_known_layers(model.config)
         _require_equal(forward, model, wanted, context)
-    except (UnsupportedAttentionError, ValueError, TypeError, KeyError, RuntimeError, AttributeError):
+    except FAILURES:
         return False
     return True
 
@@ -122,12 +152,15 @@ def _require_equal(forward: Forward, model: PreTrainedModel, wanted: Sequence[Te
     decoder = PackedDecoder(watched, model.device)
     vocabulary = model.get_input_embeddings().num_embeddings
     for slots, wanted_NV in zip(_trial(context, vocabulary), wanted, strict=True):
-        logits_NV = decoder.logits(slots)
-        tolerance = 1e-4 if logits_NV.dtype == torch.float32 else 5e-2
-        scale = wanted_NV.float().abs().max().clamp(min=1.0)
-        if not (logits_NV.float() - wanted_NV.float()).abs().max() <= tolerance * scale:
-            raise UnsupportedAttentionError("its logits differ when they come from cached pages")
+        _require_alike(decoder.logits(slots), wanted_NV)
     _require_told_windows(model.config.get_text_config(), seen[-1].windows)
+
+
+def _require_alike(found_NV: Tensor, wanted_NV: Tensor) -> None:
+    tolerance = 1e-4 if found_NV.dtype == torch.float32 else 5e-2
+    scale = wanted_NV.float().abs().max().clamp(min=1.0)
+    if not (found_NV.float() - wanted_NV.float()).abs().max() <= tolerance * scale:
+        raise UnsupportedAttentionError("its logits differ when they come from cached pages")
 
 
 def _require_told_windows(config: Any, windows: dict[int, int | None]) -> None:
