@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 
@@ -24,6 +25,7 @@ from vertebra.engine.adapters.mixed import LoRA, MixedBackbone
 from vertebra.engine.adapters.views import own_what_is_trained, view
 from vertebra.engine.attention import PACKED
 from vertebra.engine.backbone import Attention, Backbone, BackboneInfo, Layers, Packing, turn_for_inference
+from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.loading import checkpoint_activations, load_tokenizer
 from vertebra.engine.mixed_batch import mix
 from vertebra.engine.packing import PackedBatch, pack
@@ -91,12 +93,37 @@ def test_a_mixed_pass_gives_each_task_what_it_gets_alone(family: str, packing: P
     given_ = batches(LENGTHS)
     with torch.no_grad():
         together = mix(given_)
+        untouched = base(together.stream)
         found = together.split(mixed(base, own)(together))
         unadapted = together.split(base(together.stream))
+        assert torch.equal(base(together.stream), untouched), "nothing stays behind"
         for name, one in own.items():
             torch.testing.assert_close(found[name], one(given_[name]), rtol=1e-5, atol=1e-5)
             assert torch.allclose(found[name], unadapted[name], atol=1e-4) == (TASKS[name] == "frozen")
-    assert not any(module._forward_hooks for module in base.model.modules()), "nothing stays behind"
+    assert find_pass(base.model) is not None, "layers written out still stand for the plain model"
+
+
+@pytest.mark.parametrize("packing", ["packed", "padded"])
+def test_a_pass_adds_nothing_to_another_in_a_second_thread(packing: Packing) -> None:
+    base = plain("gpt2", packing, "transformers")
+    own = {name: learnt(base, adapter, seed) for seed, (name, adapter) in enumerate(TASKS.items())}
+    together = mix(batches(LENGTHS))
+    others = [mix(batches({name: [7, 3]})) for name in TASKS]
+    model = mixed(base, own)
+    meanwhile: list[Tensor] = []
+
+    def in_the_middle(*_: object) -> None:
+        hook.remove()
+        with ThreadPoolExecutor(1) as thread:
+            meanwhile.extend(thread.map(torch.no_grad()(model), others))
+            meanwhile.extend(thread.map(torch.no_grad()(base), [together.stream]))
+
+    with torch.no_grad():
+        expected = [*(model(one) for one in (together, *others)), base(together.stream)]
+        hook = base.model.get_input_embeddings().register_forward_pre_hook(in_the_middle)
+        found = [model(together), *meanwhile]
+    for one, alone in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, alone, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(("packing", "layers"), WAYS)

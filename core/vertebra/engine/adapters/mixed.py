@@ -11,7 +11,6 @@ rank.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from vertebra.engine.adapters.adapter import whole_model
 from vertebra.engine.adapters.by_peft import PeftAdapter
 from vertebra.engine.backbone import Backbone, run_packed, run_padded, run_written_out
+from vertebra.engine.blocks.additions import Addition, adding, listen
 from vertebra.engine.blocks.functions import Layer, gelu
 from vertebra.engine.blocks.kernels import Kernels
 from vertebra.engine.blocks.low_rank import LowRank, find_low_rank
@@ -90,6 +90,8 @@ class MixedBackbone(nn.Module):
                 "Tasks cannot share a pass with backbone.gradient_checkpointing=true: set it to false, or run one by one."
             )
         self._layers = layers
+        for name in {name for one in self.adapters.values() if one is not None for name in one.layers}:
+            listen(layers[name])
 
     def forward(self, batch: MixedBatch) -> Tensor:
         """Return the hidden states (P, D) at the stream's positions; `MixedBatch.split` gives each task its own."""
@@ -100,7 +102,7 @@ class MixedBackbone(nn.Module):
             rows = {
                 one.name: slice(one.sequences.start * longest, one.sequences.stop * longest) for one in batch.segments
             }
-            with self._added(rows):
+            with adding(self._additions(rows)):
                 return run_padded(model, stream, attention)[stream.positions_P]
         tokens = {one.name: one.tokens for one in batch.segments}
         if backbone.info.layers == "written out" and stream.input_ids_T.device.type == "cpu":
@@ -110,7 +112,7 @@ class MixedBackbone(nn.Module):
             hidden_PD = run_written_out(model, stream, attention, kernels, stream.positions_P)
             if hidden_PD is not None:
                 return hidden_PD
-        with self._added(tokens):
+        with adding(self._additions(tokens)):
             return run_packed(model, stream, attention)[stream.positions_P]
 
     def _by_layer(self, rows: Mapping[str, slice]) -> Added:
@@ -130,14 +132,10 @@ class MixedBackbone(nn.Module):
                 found.setdefault(self._layers[name], []).append((own, low_rank))
         return found
 
-    @contextmanager
-    def _added(self, rows: Mapping[str, slice]) -> Iterator[None]:
-        """Let transformers' own layers add it, while the context lasts."""
-        with ExitStack() as stack:
-            for layer, parts in self._by_layer(rows).items():
-                hook = layer.register_forward_hook(partial(_add_to_output, parts, self.backbone.model.training))
-                stack.callback(hook.remove)
-            yield
+    def _additions(self, rows: Mapping[str, slice]) -> dict[nn.Module, Addition]:
+        """Return what transformers' own layers add in one pass."""
+        training = self.backbone.model.training
+        return {layer: partial(_add_to_output, parts, training) for layer, parts in self._by_layer(rows).items()}
 
 
 Added = dict[Any, list[tuple[slice, LowRank]]]
@@ -183,7 +181,6 @@ def add_to_rows(out_TO: Tensor, x_TI: Tensor, parts: Any, *, training: bool) -> 
     return torch.cat([*pieces, out_TO[done:]])
 
 
-def _add_to_output(parts: Any, training: bool, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    x = inputs[0]
+def _add_to_output(parts: Any, training: bool, output: Tensor, x: Tensor) -> Tensor:
     rows = add_to_rows(output.flatten(0, -2), x.flatten(0, -2), parts, training=training)
     return rows.view_as(output)

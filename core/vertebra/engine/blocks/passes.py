@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vertebra.engine.blocks import gpt2, llama
+from vertebra.engine.blocks.additions import has_other_hooks
 from vertebra.engine.blocks.kernels import Kernels
 from vertebra.engine.blocks.low_rank import LowRankKernels, has_low_rank
 from vertebra.engine.generation.stream import CachedStream
@@ -45,7 +46,7 @@ def _does_more(module: nn.Module) -> bool:
     """Whether hooks listen to a module, its forward pass was exchanged, or it computes its activations twice."""
     own = vars(module)
     return bool(
-        module._forward_hooks
+        has_other_hooks(module)
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
