@@ -16,12 +16,12 @@ from transformers.pytorch_utils import Conv1D
 
 from vertebra.engine import attention, prepacked
 from vertebra.engine.attention import PACKED
-from vertebra.engine.backbone import Attention, run_packed, run_padded, run_written_out
+from vertebra.engine.backbone import Attention, rounded_to, run_packed, run_padded, run_written_out
 from vertebra.engine.blocks import functions
 from vertebra.engine.blocks.kernels import PrepackedKernels
 from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.loading import checkpoint_activations
-from vertebra.engine.packing import PackedBatch, pack
+from vertebra.engine.packing import PackedBatch, pack, rounded
 from vertebra.engine.prepacked import can_prepack
 from vertebra.engine.probes import choose_layers
 from vertebra.tasks.features import Features
@@ -68,6 +68,22 @@ def test_the_same_loss_and_gradients(family: str, attention: Attention, batch: P
     for name, gradient in gradients.items():
         assert (gradient - padded[name]).norm() / padded[name].norm().clamp(min=1e-6) < 1e-5, name
         assert gradient.stride() == dict(model.named_parameters())[name].stride(), name
+
+
+def test_what_fills_a_stream_up_fits_into_a_short_context() -> None:
+    lengths = [tiny.CONTEXT] * 25 + [25]
+    batch = pack(tiny.sequences(lengths), collate)
+    filled = rounded(batch, rounded_to(batch.n_tokens))
+    assert filled.n_tokens - batch.n_tokens == 63 > tiny.CONTEXT
+    assert filled.position_ids_T.max() == tiny.CONTEXT - 1
+    model = tiny.model("gpt2")
+    padded_loss, padded = loss_and_gradients(model, run_padded(model, batch, "causal"), batch)
+    hidden_TD = run_written_out(model, batch, "causal")
+    assert hidden_TD is not None
+    loss, gradients = loss_and_gradients(model, hidden_TD, batch)
+    torch.testing.assert_close(loss, padded_loss, rtol=1e-6, atol=1e-6)
+    for name, gradient in gradients.items():
+        assert (gradient - padded[name]).norm() / padded[name].norm().clamp(min=1e-6) < 1e-5, name
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -98,11 +98,13 @@ def rounded(batch: PackedBatch, multiple: int) -> PackedBatch:
     missing = -batch.n_tokens % multiple
     if not missing:
         return batch
+    # Positions and a token that are there already: the context may be shorter than the new sequence, and a new token would be
+    # a new row of the embedding's gradient.
+    places = torch.arange(missing, device=batch.position_ids_T.device) % max(batch.lengths)
     return replace(
         batch,
-        # A token that is there already: a new one would be a new row of the embedding's gradient.
         input_ids_T=torch.cat([batch.input_ids_T, batch.input_ids_T[-1:].expand(missing)]),
-        position_ids_T=torch.cat([batch.position_ids_T, torch.arange(missing, device=batch.position_ids_T.device)]),
+        position_ids_T=torch.cat([batch.position_ids_T, places]),
         cu_seqlens=torch.cat([batch.cu_seqlens, batch.cu_seqlens[-1:] + missing]),
         lengths=(*batch.lengths, missing),
         causal=None if batch.causal is None else (*batch.causal, True),
