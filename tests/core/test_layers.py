@@ -86,6 +86,21 @@ def test_what_fills_a_stream_up_fits_into_a_short_context() -> None:
         assert (gradient - padded[name]).norm() / padded[name].norm().clamp(min=1e-6) < 1e-5, name
 
 
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+def test_a_window_is_kept_where_the_family_reads_it(family: str, batch: PackedBatch) -> None:
+    made = tiny.config(family)
+    made.sliding_window = 6  # trials at loading have short sequences, which show no window of a usual size
+    if family.startswith("qwen"):
+        made.layer_types = ["sliding_attention", "full_attention"]
+    torch.manual_seed(0)
+    model = AutoModel.from_config(made).eval()
+    with torch.no_grad():
+        wanted_TD = run_padded(model, batch, "causal")
+        hidden_TD = run_written_out(model, batch, "causal")
+        assert hidden_TD is not None
+        torch.testing.assert_close(hidden_TD, wanted_TD, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bf16_is_as_near_to_fp32_as_autocast_is(family: str, batch: PackedBatch) -> None:
     model = packed_model(family)

@@ -5,7 +5,7 @@ Letters: T tokens in the stream, P positions that are read, D hidden width, H qu
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import LlamaModel, MistralModel, Qwen2Model, Qwen3Model
@@ -85,11 +85,17 @@ def _attend(
     )
     if hasattr(layer, "q_norm"):
         query_THd, key_TGd = _norm(layer.q_norm, query_THd), _norm(layer.k_norm, key_TGd)
-    window = layer.sliding_window if hasattr(layer, "sliding_window") else getattr(layer.config, "sliding_window", None)
-    options = Options(layer.scaling, layer.attention_dropout if layer.training else 0.0, causal, window)
+    options = Options(layer.scaling, layer.attention_dropout if layer.training else 0.0, causal, _window(layer))
     return attend(
         rotate(query_THd, *angles), rotate(key_TGd, *angles), value_TGd, batch, options, layer.layer_idx
     ).flatten(1)
+
+
+def _window(layer: Any) -> int | None:
+    """Return how far a layer looks, as its class has it: Llama's reads no window, whatever the configuration names."""
+    if type(layer) is MistralAttention:
+        return cast(int | None, layer.config.sliding_window)
+    return getattr(layer, "sliding_window", None)
 
 
 def _feed_forward(layer: Any, normed_TD: Tensor, kernels: Kernels) -> Tensor:
