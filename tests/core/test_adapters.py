@@ -36,6 +36,7 @@ from vertebra.config.compatibility import MODEL_FAMILIES
 from vertebra.config.compose import compose
 from vertebra.config.document import from_document, to_document
 from vertebra.config.options import configure
+from vertebra.engine.adapters import parts
 from vertebra.engine.adapters.adalora import AdaLoRAAdapter
 from vertebra.engine.adapters.adapter import Adapter, adapt, leave_room, trained_parameters
 from vertebra.engine.attention import PACKED
@@ -191,6 +192,18 @@ def test_only_what_is_declared_changes(name: str, family: str, expected: set[str
     assert sum(one.numel() for one in model.trained.parameters()) == sum(
         one.numel() for one in model.parameters() if one.requires_grad
     )
+
+
+def test_the_uppermost_layers_are_found_whatever_a_family_calls_them() -> None:
+    trained = [name for name, _ in trained_parameters(adapted("top_layers", "mpt", packing="padded"))]
+    assert {name.split(".")[1] for name in trained} == {"blocks", "norm_f"}
+    assert {name.split(".")[2] for name in trained if ".blocks." in name} == {"1"}
+
+
+def test_a_model_whose_layers_are_not_found_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "layer_of", lambda _: None)
+    with pytest.raises(BackboneError, match="adapter=top_layers finds no layers in models of the family 'gpt2'"):
+        adapted("top_layers")
 
 
 @pytest.mark.parametrize("name", [*BY_PEFT, "prefix"])

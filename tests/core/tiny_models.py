@@ -15,6 +15,7 @@ from transformers import (
     GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
+    MptConfig,
     PretrainedConfig,
     PreTrainedModel,
     Qwen2Config,
@@ -59,6 +60,9 @@ def config(family: str) -> PretrainedConfig:
             attention_types=[[["global", "local"], 1]],
             max_position_embeddings=CONTEXT,
             **SPECIAL,
+        ),
+        "mpt": MptConfig(
+            vocab_size=VOCABULARY, d_model=32, n_layers=2, n_heads=4, max_seq_len=CONTEXT, no_bias=False, **SPECIAL
         ),
         "bloom": BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, **SPECIAL),
     }

@@ -11,6 +11,7 @@ from torch import nn
 
 from vertebra.config.schema import TrainerConfig
 from vertebra.engine.adamw import AdamW
+from vertebra.engine.layer_names import layer_of
 from vertebra.engine.muon import Muon
 from vertebra.engine.task_weights import LOG_VARIANCE_RATE
 
@@ -54,26 +55,21 @@ def parameter_groups(model: nn.Module, config: TrainerConfig, learning_rate: flo
             rate = config.head_learning_rate or learning_rate
         embedding = name.startswith(OF_BACKBONE) and _level(name, depth) == 0
         decay = 0.0 if parameter.ndim < 2 or embedding else config.weight_decay
-        hidden = name.startswith(OF_BACKBONE) and _layer(name) is not None and parameter.ndim == 2
+        hidden = name.startswith(OF_BACKBONE) and layer_of(name) is not None and parameter.ndim == 2
         new = {"params": [], "lr": rate, "weight_decay": decay, "hidden": hidden}
         group = groups.setdefault((rate, decay, hidden), new)
         group["params"].append(parameter)
     return list(groups.values())
 
 
-def _layer(name: str) -> int | None:
-    found = re.search(r"\.(?:h|layers|layer|blocks)\.(\d+)\.", name)
-    return int(found.group(1)) if found else None
-
-
 def _depth(names: Iterable[str]) -> int:
     """Return the number of layers."""
-    return 1 + max((layer for name in names if (layer := _layer(name)) is not None), default=-1)
+    return 1 + max((layer for name in names if (layer := layer_of(name)) is not None), default=-1)
 
 
 def _level(name: str, depth: int) -> int:
     """Return 0 for embeddings, 1 … depth for the layers; what comes behind the last layer stands beside it."""
-    layer = _layer(name)
+    layer = layer_of(name)
     if layer is not None:
         return layer + 1
     return 0 if re.search(r"(wte|wpe|embed)", name) else depth

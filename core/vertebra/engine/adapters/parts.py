@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from vertebra.config.adapters import TopLayersConfig
 from vertebra.engine.adapters.adapter import freeze
 from vertebra.engine.backbone import Backbone
+from vertebra.engine.layer_names import layer_of
 from vertebra.errors import BackboneError
-
-_LAYER = re.compile(r"\.(?:h|layers)\.(\d+)\.")
 
 
 def none(backbone: Backbone, config: Any) -> Backbone:
@@ -47,8 +45,12 @@ def top_layers(backbone: Backbone, config: TopLayersConfig) -> Backbone:
     freeze(backbone)
     last = 0
     for name, parameter in backbone.named_parameters():
-        found = _LAYER.search(name)
-        last = max(last, int(found[1]) + 1) if found else last
-        behind = found is None and last == depth  # what follows the last layer follows it in the model's order, too
-        parameter.requires_grad_(behind or (found is not None and int(found[1]) >= depth - config.layers))
+        layer = layer_of(name)
+        last = last if layer is None else max(last, layer + 1)
+        behind = layer is None and last == depth  # what follows the last layer follows it in the model's order, too
+        parameter.requires_grad_(behind or (layer is not None and layer >= depth - config.layers))
+    if not last:
+        raise BackboneError(
+            f"adapter=top_layers finds no layers in models of the family '{backbone.model.config.model_type}'."
+        )
     return backbone
