@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -131,6 +132,21 @@ def test_stop_strings_end_a_request(model: PreTrainedModel, tokenizer: PreTraine
     assert one.finish == "stop" and one.text == free.text[: free.text.index(stop)]
     assert one.ids == free.ids[: len(one.ids)] and len(one.ids) < 40
     assert "".join(token.text for token in generator.stream([stopping])) == one.text
+
+
+def test_a_token_that_ends_a_text_is_no_part_of_it(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    request = Request("Where is", 40, Sampling(temperature=1.0, seed=1))
+    (free,) = Generator(model, tokenizer, eos_ids=()).generate([request])
+    place = next(n for n, token in enumerate(free.ids) if n > 4 and tokenizer.decode([token]).isalpha())
+    assert free.ids[place] not in tokenizer.all_special_ids
+    generator = Generator(model, tokenizer, eos_ids=[free.ids[place]])
+    (one,) = generator.generate([request])
+    assert one.finish == "eos" and one.ids == free.ids[: free.ids.index(free.ids[place]) + 1]
+    whole = tokenizer.decode([*tokenizer(request.prompt)["input_ids"], *one.ids[:-1]])
+    assert request.prompt + (one.text or "") == whole
+    assert "".join(token.text for token in generator.stream([request])) == one.text
+    (watched,) = generator.generate([replace(request, stop=("not there at all",))])
+    assert watched == one, "whether a text is watched for stop strings or not"
 
 
 def test_special_tokens_are_no_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

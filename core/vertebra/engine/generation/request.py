@@ -82,7 +82,7 @@ class Completion:
     ids: tuple[int, ...]
     """The new tokens, with the end token where one came."""
     text: str | None
-    """The new text, up to the stop string where one came; None where the generator has no tokenizer."""
+    """The new text, up to the stop string or the end token where one came; None where the generator has no tokenizer."""
     finish: Finish
     """Why it ended: `eos` (an end token), `stop` (a stop string), `length` (`max_new_tokens`) or `context` (no room)."""
 

@@ -175,15 +175,16 @@ class Scheduler:
         if finish is not None:
             self._decoder.release(one.slot)
             if one.text is None and self._tokenizer is not None:
-                one.text = self._whole_text(one)
+                one.text = self._whole_text(one, finish)
             if one.text is not None:
                 one.text.end()
             completion = one.completion(finish)
         text = one.text.take(last=finish is not None) if one.text is not None else ""
         return Token(one.number, token, text, completion)
 
-    def _whole_text(self, one: _Running) -> TextStream:
+    def _whole_text(self, one: _Running, finish: Finish) -> TextStream:
         assert self._tokenizer is not None
         text = TextStream(self._tokenizer, one.slot.tokens[: one.n_prompt])
-        text.push(one.slot.tokens[one.n_prompt :])
+        # An end token is no text, be it special or, like a line's end, a word that was named to end the text.
+        text.push(one.slot.tokens[one.n_prompt : -1 if finish == "eos" else None])
         return text
