@@ -249,6 +249,20 @@ def test_a_task_without_settings_or_sample(site: PluginSite) -> None:
         assert (composition.config.tasks[0].config, composition.config.tasks[0].data.path) == (None, "/")
 
 
+@pytest.mark.parametrize("splits", ["data.splits.train=b.txt", "data.splits={test: c.txt, train: b.txt}"])
+def test_two_files_to_train_on_are_refused(tmp_path: Path, splits: str) -> None:
+    file = tmp_path / "a.txt"
+    file.touch()
+    option = ["task=sentiment", "data=sentiment/financial_phrasebank"]  # which has a data.splits.train
+    assert compose([*option, f"data.path={file}"], HOST).config.tasks[0].data.path == str(file)
+    compose([*option, f"data.path={tmp_path}", splits], HOST)
+    compose([*option, f"data.path={file}", "data.splits={test: c.txt}"], HOST)
+    [line] = refused(*option, f"data.path={file}", splits, host=HOST)
+    assert "a.txt is a file, which is the training split, and data.splits.train names another" in line
+    with pytest.raises(ConfigError, match="names another"):
+        configure(HOST, task="sentiment", data={"path": str(file), "splits": {"train": "b.txt"}})
+
+
 def test_a_broken_config_module_harms_only_its_own_task(site: PluginSite) -> None:
     site.install("toy", TOY, modules={**TOY_FILES, "toy/config.py": "import no_such_module"})
     host = create_host()

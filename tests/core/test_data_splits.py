@@ -71,10 +71,15 @@ def test_given_splits(tmp_path: Path) -> None:
     folder(tmp_path, "one.tsv", "two.tsv", "test.tsv", "deeper/three.tsv")
     splits = {"train": "one.tsv", "valid": "deeper/three.tsv"}
     assert found(tmp_path, splits=splits) == {"train": ["one.tsv"], "valid": ["three.tsv"], "test": ["test.tsv"]}
-    assert found(tmp_path / "one.tsv", splits={"train": "two.tsv"}) == {"train": ["two.tsv"]}
     assert found(tmp_path / "one.tsv") == {"train": ["one.tsv"]}
     absolute = str(tmp_path / "two.tsv")
     assert found(tmp_path, splits={"train": absolute})["train"] == ["two.tsv"]
+
+
+def test_a_file_is_the_training_split_whatever_an_option_says(tmp_path: Path) -> None:
+    folder(tmp_path, "one.tsv", "two.tsv", "three.tsv")
+    splits = {"train": "two.tsv", "test": "three.tsv"}
+    assert found(tmp_path / "one.tsv", splits=splits) == {"train": ["one.tsv"], "test": ["three.tsv"]}
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:

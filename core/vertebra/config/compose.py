@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vertebra.config.options import find_options, foreign_data, unknown_option
+from vertebra.config.paths import two_training_files
 from vertebra.config.resolve import resolve
 from vertebra.config.schema import RunConfig
 from vertebra.config.session import PRIMARY, hydra_session
@@ -26,6 +27,8 @@ from vertebra.names import did_you_mean
 HYDRA_PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 """The settings of Hydra itself that users change: where runs are written."""
 _REFUSED = re.compile(r"Could not (?:override|append to config|delete from config)[^']*'([^'=]+)")
+_TRAINING_FILE = re.compile(r"\+*data\.splits(\.train=|=\{(.*,)?\s*['\"]?train['\"]?\s*:)")
+"""An override by which a user says which file is the training split."""
 _RESOLVING = re.compile(r'^\w+ raised while resolving interpolation: "?(.*?)"?$')
 
 
@@ -59,8 +62,10 @@ def compose_in(
     composed = compose_freely(hydra, overrides, host, errors)
     choices = composed.hydra.runtime.choices
     errors += foreign_data(choices.get("task"), choices.get("data"))
-    config = resolve(document_of(composed, errors), host, errors)
-    return Composition(config, folder(composed.hydra))
+    document = document_of(composed, errors)
+    if any(_TRAINING_FILE.match(override) for override in overrides):
+        errors += two_training_files((document.get("data") or {}).get("path"))
+    return Composition(resolve(document, host, errors), folder(composed.hydra))
 
 
 def compose_freely(hydra: Any, overrides: Sequence[str], host: Host, errors: list[str]) -> DictConfig:

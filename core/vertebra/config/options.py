@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from vertebra.config.defaults import GROUPS, defaults_of, plain, task_defaults
+from vertebra.config.paths import two_training_files
 from vertebra.config.resolve import resolve
 from vertebra.config.schema import (
     AdapterConfig,
@@ -111,8 +112,11 @@ def configure(
         "trainer": _group("trainer", trainer, "default", options, errors),
         "seed": seed,
     }
+    own = plain(data) if is_dataclass(data) else _choice(data or {}, None)[1]
     if not is_dataclass(data):
         errors += foreign_data(name, _choice(data or {}, None)[0])
+    if "train" in (own.get("splits") or {}):
+        errors += two_training_files(document["data"].get("path"))
     return resolve(document, host, errors)
 
 

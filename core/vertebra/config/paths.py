@@ -51,6 +51,16 @@ def check_encoding(name: str) -> None:
         raise ConfigError(f"There is no text encoding '{name}'.{near} Common ones: utf-8, latin-1, gb18030.") from None
 
 
+def two_training_files(path: object) -> list[str]:
+    """Return the line against `data.splits.train` of a user's own beside a `data.path` that is a file, or none."""
+    if not isinstance(path, str) or not os.path.isfile(expand(path)):  # noqa: PTH113  (pathlib raises for what can be no path)
+        return []
+    return [
+        f"data.path={path} is a file, which is the training split, and data.splits.train names another: set data.path to their "
+        "folder, or leave out data.splits.train."
+    ]
+
+
 def check_path(setting: str, path: str) -> None:
     """Raise `ConfigError` when `path` is local and nothing is there; `setting` names it in the message."""
     if not is_local(path) or os.path.exists(expand(path)):  # noqa: PTH110

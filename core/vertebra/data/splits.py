@@ -47,8 +47,9 @@ def on_hub(path: str) -> bool:
 def find_files(data: DataConfig) -> dict[str, list[Path]]:
     """Return the files of each split; a split may be in several (`train-00000-of-00002.parquet`, or as configured).
 
-    A single file is the training split. In a folder, splits are those of `data.splits`, and the others are found by the
-    names of the files: `train.txt`, `dev.tsv`, `books.test.jsonl.gz`.
+    A single file is the training split, whatever an option's `data.splits` says of its own; a run for which a user gives
+    both is refused when it is composed. In a folder, splits are those of `data.splits`, and the others are found by the names
+    of the files: `train.txt`, `dev.tsv`, `books.test.jsonl.gz`.
     """
     if data.path is None:
         raise DataError("data.path is not set. Give a folder, a file, or the name of a data set on the Hub.")
@@ -57,8 +58,8 @@ def find_files(data: DataConfig) -> dict[str, list[Path]]:
     if not root.exists():
         raise DataError(f"{missing(root)} (A data set on the Hub is named OWNER/NAME.)")
     if root.is_file():
-        files = {} if data.splits else {TRAIN: [root]}
-        return files | {split: _given(root.parent, split, names) for split, names in data.splits.items()}
+        others = {split: names for split, names in data.splits.items() if split != TRAIN}
+        return {TRAIN: [root]} | {split: _given(root.parent, split, names) for split, names in others.items()}
     found = {split: _given(root, split, names) for split, names in data.splits.items()}
     given = {path for paths in found.values() for path in paths}
     visible = (entry for entry in root.iterdir() if entry.is_file() and not entry.name.startswith("."))
