@@ -13,7 +13,8 @@ from tests.core.data_tasks import Topic, shared
 
 from vertebra.cli.arguments import quoted
 from vertebra.config.schema import DataConfig
-from vertebra.data.load import Splits, iterate_file, load_splits
+from vertebra.data.inputs import iterate_file
+from vertebra.data.load import Splits, load_splits
 from vertebra.data.splits import cut, find_files, pick_splits
 from vertebra.errors import DataError
 from vertebra.host.manager import Host, create_host

@@ -15,7 +15,8 @@ from tests.core.data_tasks import Scored, Topic, Words, shared
 
 from vertebra.config.schema import DataConfig
 from vertebra.data.formats import STREAMS
-from vertebra.data.load import Splits, iterate_file, load_splits
+from vertebra.data.inputs import iterate_file, iterate_mixed_file
+from vertebra.data.load import Splits, load_splits
 from vertebra.errors import DataError
 from vertebra.host.manager import Host, create_host
 from vertebra.host.refs import ReaderRef
@@ -256,6 +257,41 @@ def test_prediction_follows_the_mapping_where_it_fits(tmp_path: Path) -> None:
     path.write_text("a\nb\n\nc\n", encoding="utf-8")
     rows = list(iterate_file(path, DataConfig(columns={"tokens": 0, "tags": -1}), Words()))
     assert [row["tokens"] for row in rows] == [["a", "b"], ["c"]]
+
+
+def test_numbers_of_the_training_data_say_nothing_of_columns_with_names(tmp_path: Path) -> None:
+    data = DataConfig(format="tsv", columns={"text": 0, "label": 1, "id": 2})
+    path = lines(tmp_path, "in.jsonl", [{"id": "r1", "text": "good movie"}, {"n": 1, "text": "bad"}])
+    wanted = [{"text": "good movie", "id": "r1"}, {"text": "bad", "id": "row-2"}]
+    assert list(iterate_file(path, data, Topic())) == wanted
+    assert [row for _, row in iterate_mixed_file(tagged(tmp_path, path), {"topic": (data, Topic())})] == wanted
+    for name, content in (("in.csv", "id;text\nr1;good movie\n"), ("in.tsv", "id\ttext\nr1\tgood movie\n")):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        assert list(iterate_file(tmp_path / name, data, Topic())) == wanted[:1], "its header names what is needed"
+    (tmp_path / "bare.tsv").write_text("good movie\t\tr1\n", encoding="utf-8")
+    assert list(iterate_file(tmp_path / "bare.tsv", data, Topic())) == wanted[:1], "no names, so the numbers count"
+    (tmp_path / "in.txt").write_text("Ada slept\n", encoding="utf-8")
+    data = DataConfig(format="columns", columns={"tokens": 0, "tags": 1})
+    assert [row["tokens"] for row in iterate_file(tmp_path / "in.txt", data, Words())] == [["Ada", "slept"]]
+
+
+def tagged(folder: Path, path: Path) -> Path:
+    """Return a copy of a file whose rows name the task `topic`."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return lines(folder, f"tagged-{path.name}", [{"task": "topic"} | row for row in rows])
+
+
+def test_the_training_data_s_encoding_and_separator_say_nothing_of_other_files(tmp_path: Path) -> None:
+    data = DataConfig(format="tsv", encoding="latin-1", separator="@", columns={"text": 0, "label": 1})
+    (tmp_path / "in.jsonl").write_text('{"text": "Café"}\n', encoding="utf-8")
+    (tmp_path / "in.csv").write_text("Café,@x\n", encoding="utf-8")
+    (tmp_path / "in.tsv").write_text("Café@x\n", encoding="utf-8")
+    (tmp_path / "old.txt").write_text("Café\n", encoding="latin-1")
+    for name in ("in.jsonl", "in.csv", "in.tsv"):
+        assert [row["text"] for row in iterate_file(tmp_path / name, data, Topic())] == ["Café"], name
+    with pytest.raises(DataError, match=r"not utf-8 text.*--encoding"):
+        list(iterate_file(tmp_path / "old.txt", data, Topic()))
+    assert [row["text"] for row in iterate_file(tmp_path / "old.txt", data, Topic(), "latin-1")] == ["Café"]
 
 
 def test_a_bad_row_for_prediction_is_named(tmp_path: Path) -> None:

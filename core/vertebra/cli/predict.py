@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vertebra.cli.parser import Parser
+from vertebra.config.paths import check_encoding
 from vertebra.data.files import require_file, require_place
 from vertebra.errors import DataError, RunError
 
@@ -31,11 +32,13 @@ def main(argv: Sequence[str]) -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", action="append", help="a text; may be given several times")
     source.add_argument("--file", type=Path, help="jsonl, csv, tsv or txt (one text a line), also .gz and .xz")
+    parser.add_argument("--encoding", default="utf-8", help="the encoding of --file (default: %(default)s)")
     parser.add_argument("--task", help="which one, of a run of several tasks")
     parser.add_argument("--output", type=Path, help="a file to write to, by default standard output")
     parser.add_argument("--backbone", metavar="PLACE", help="the backbone's folder or Hub name, where it has moved")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     arguments = parser.parse_args(list(argv))
+    check_encoding(arguments.encoding)
     if arguments.file is not None:
         require_file(arguments.file)
     if any(not text.strip() for text in arguments.text or ()):
@@ -71,19 +74,20 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _lines(run: LoadedRun, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from vertebra.data.load import iterate_file
+    from vertebra.data.inputs import iterate_file
 
-    inputs = arguments.text or iterate_file(arguments.file, run.config.tasks[0].data, run.task)
+    data = run.config.tasks[0].data
+    inputs = arguments.text or iterate_file(arguments.file, data, run.task, arguments.encoding)
     for row, prediction in run.stream(inputs):
         yield {"id": row["id"], "prediction": prediction}
 
 
 def _mixed(tasks: LoadedTasks, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from vertebra.data.load import iterate_mixed_file
+    from vertebra.data.inputs import iterate_mixed_file
 
     known = {name: (run.config.tasks[0].data, run.task) for name, run in tasks.runs.items()}
     texts = [(name, text) for text in arguments.text or () for name in known]
-    for name, row, prediction in tasks.stream(texts or iterate_mixed_file(arguments.file, known)):
+    for name, row, prediction in tasks.stream(texts or iterate_mixed_file(arguments.file, known, arguments.encoding)):
         yield {"id": row["id"], "task": name, "prediction": prediction}
 
 

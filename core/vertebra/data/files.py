@@ -121,7 +121,7 @@ def _undecodable(path: Path, encoding: str, error: UnicodeError) -> str:
                 line += found.object[: found.start].decode(encoding, "replace").count("\n")
                 return (
                     f"{path}:{line}: not {encoding} text (byte 0x{found.object[found.start]:02x}). If it is text in "
-                    "another encoding, set data.encoding, such as latin-1 or gb18030."
+                    "another encoding, set data.encoding (to predict: --encoding), such as latin-1 or gb18030."
                 )
             except UnicodeError as found:
                 return f"{path}:{line}: not {encoding} text ({found})."

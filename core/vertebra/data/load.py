@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vertebra.config.schema import DataConfig
 from vertebra.data.files import listed
-from vertebra.data.formats import STREAMS, Row, format_of
-from vertebra.data.groups import Numbered, group_neighbours, group_rows
+from vertebra.data.formats import Row
+from vertebra.data.groups import Numbered, group_rows
 from vertebra.data.rows import ID, MissingColumnError, by_place, check_mapping, own_id, take
 from vertebra.data.splits import SPLITS, TEST, TRAIN, VALID, cut, find_format
 from vertebra.errors import DataError
@@ -74,45 +72,6 @@ def load_splits(data: DataConfig, task: Task, host: Host, *, for_training: bool 
     return Splits(rows, fingerprint(rows | tables), tuple(notes), tables)
 
 
-def iterate_file(path: Path, data: DataConfig, task: Task) -> Iterator[Row]:
-    """Yield the rows of a file for prediction, one at a time, so that memory does not grow with it.
-
-    The format is found as in `format_of`; a plain text file gives one text a line. A row has the columns that
-    prediction needs and an `id`; where they are missing but a column `text` is there, the task makes the row of that
-    text. A JSON list is read whole; all else is streamed. With `data.group_by`, rows that follow each other and have that
-    column become one.
-    """
-    path = Path(path).expanduser()
-    needed = task.needed_for_prediction()
-    rows: Iterator[Numbered] = enumerate(STREAMS[format_of(path, data)](path, data), start=1)
-    for number, raw, its_data in _grouped_where_flat(rows, data, task, f"'{path}'"):
-        try:
-            row = _for_prediction(raw, its_data, task, needed)
-        except DataError as error:
-            raise DataError(f"'{path}' row {number}: {error}") from None
-        yield row | {ID: _id(raw, its_data, f"row-{number}", required=False)}
-
-
-def iterate_mixed_file(path: Path, tasks: Mapping[str, tuple[DataConfig, Task]]) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of a file, each with the name in its column `task`; as `iterate_file` does of one task's rows."""
-    path = Path(path).expanduser()
-    for number, raw in enumerate(STREAMS[format_of(path, DataConfig())](path, DataConfig()), start=1):
-        name = raw.pop("task", None)
-        if name is None:
-            raise DataError(
-                f"'{path}' row {number} names no task: with several runs each row has a column 'task', which is one of "
-                f"{listed(list(tasks))}."
-            )
-        if name not in tasks:
-            raise DataError(f"'{path}' row {number}: {unknown('task', str(name), tasks)}")
-        data, task = tasks[name]
-        try:
-            row = _for_prediction(raw, data, task, task.needed_for_prediction())
-        except DataError as error:
-            raise DataError(f"'{path}' row {number}: {error}") from None
-        yield name, row | {ID: _id(raw, data, f"row-{number}", required=False)}
-
-
 def unseen_labels(task: Task, rows: Mapping[str, Iterable[Row]]) -> list[str]:
     """Return a note for each split with labels that the training rows lack, which a fitted task cannot predict."""
     labels = {split: Counter(label for row in some for label in task.labels_of(row)) for split, some in rows.items()}
@@ -148,7 +107,7 @@ def _checked(raw: list[Row], split: str, data: DataConfig, task: Task, notes: li
     for number, row in numbered:
         try:
             taken = take(row, task.columns, data)
-            taken[ID] = _id(row, data, f"{split}-{number}")
+            taken[ID] = row_id(row, data, f"{split}-{number}")
             task.check(taken)
             if taken[ID] in seen:
                 raise DataError(f"id '{taken[ID]}' is that of row {seen[taken[ID]]}, too.")
@@ -177,19 +136,8 @@ def in_own_terms(data: DataConfig) -> DataConfig:
     return replace(data, columns={}, group_by=None)
 
 
-def _grouped_where_flat(
-    rows: Iterator[Numbered], data: DataConfig, task: Task, place: str
-) -> Iterator[tuple[int, Row, DataConfig]]:
-    """Yield numbered rows with the configuration that fits them: flat ones grouped, others as they are."""
-    for flat, some in groupby(rows, key=lambda numbered: data.group_by is not None and data.group_by in numbered[1]):
-        if not flat:
-            yield from ((number, row, data) for number, row in some)
-            continue
-        for number, row in group_neighbours(some, task.columns, data, place, task.needed_for_prediction()):
-            yield number, row, in_own_terms(data)
-
-
-def _id(row: Row, data: DataConfig, default: str, *, required: bool = True) -> str:
+def row_id(row: Row, data: DataConfig, default: str, *, required: bool = True) -> str:
+    """Return a row's own id, or the default; `MissingColumnError` for one that is configured, `required` and not there."""
     try:
         value = own_id(row, data)
     except MissingColumnError:
@@ -246,15 +194,3 @@ def _check_split_names(raw: Mapping[str, object], reader: str, task: Task) -> No
     strange = [split for split in raw if split not in SPLITS and split not in task.tables]
     if strange:
         raise DataError(f"The reader '{reader}' gave the split '{strange[0]}'; splits are {', '.join(SPLITS)}.")
-
-
-def _for_prediction(raw: Row, data: DataConfig, task: Task, needed: tuple[str, ...]) -> Row:
-    """Take the columns as the configuration maps them, else by the task's own names, else make the row of a text."""
-    try:
-        return take(raw, task.columns, data, only=needed)
-    except MissingColumnError:
-        if all(column in raw for column in needed):
-            return take(raw, task.columns, DataConfig(), only=needed)
-        if isinstance(raw.get("text"), str):
-            return task.row_from_text(raw["text"])
-        raise
