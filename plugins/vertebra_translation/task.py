@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vertebra.errors import DataError
@@ -31,6 +31,7 @@ class Translation(Generation):
 
     name: ClassVar[str] = "translation"
     columns: ClassVar[dict[str, type]] = {"source": str, "target": str}
+    optional_inputs: ClassVar[Mapping[str, type]] = {"direction": str}
     metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "translation_length_ratio")
     source: ClassVar[str] = "source"
     target: ClassVar[str] = "target"
@@ -46,6 +47,11 @@ class Translation(Generation):
         if "target" in row and direction != self.config.direction:
             return row["target"], row["source"]
         return row["source"], row.get("target")
+
+    def check(self, row: Row) -> None:
+        """Refuse, besides what the family refuses, a direction that is not learnt."""
+        super().check(row)
+        self._directions_of(row)
 
     def fit(self, rows: Sequence[Row]) -> None:
         """Refuse targets that are plainly not in the language that `task.direction` says."""

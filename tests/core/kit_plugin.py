@@ -327,6 +327,13 @@ MUTANTS = (
         ("task.py", 'for token in row["tokens"]:', 'for token in row["token"]:'),
     ),
     _mutant(
+        "an optional input that nobody reads",
+        "columns",
+        "tagger.task:Tagger, optional_inputs",
+        "'language' is declared, and nothing reads it",
+        ("task.py", "    metrics = (", '    optional_inputs = {"language": str}\n    metrics = ('),
+    ),
+    _mutant(
         "a column that nobody reads",
         "columns",
         "tagger.task:Tagger",

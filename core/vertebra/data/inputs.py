@@ -31,9 +31,10 @@ def iterate_file(path: Path, data: DataConfig, task: Task, encoding: str = UTF_8
     numbers where rows have no names, its separator for files of the training data's format. The encoding is not the
     training data's.
 
-    A row has the columns that prediction needs and an `id`; where they are missing but a column `text` is there, the task
-    makes the row of that text. A JSON list is read whole; all else is streamed. With `data.group_by`, rows that follow each
-    other and have that column become one. Raises `DataError` with file and row.
+    A row has the columns that prediction needs, the task's optional ones that are there, and an `id`. Where needed ones are
+    missing but a column `text` is there, the task makes the row of that text. A JSON list is read whole; all else is
+    streamed. With `data.group_by`, rows that follow each other and have that column become one. Raises `DataError` with
+    file and row.
     """
     path = Path(path).expanduser()
     name, data = _form(path, data, task, encoding)
@@ -102,6 +103,12 @@ def _row(raw: Row, data: DataConfig, task: Task, path: Path, number: int) -> Row
 
 
 def _in_terms_of(task: Task, raw: Row, data: DataConfig) -> Row:
+    """Return the columns that prediction needs, and those of the optional ones that are there."""
+    optional = [column for column in task.optional_inputs if raw.get(column) not in (None, "")]
+    return _needed(task, raw, data) | take(raw, task.optional_inputs, DataConfig(), only=optional)
+
+
+def _needed(task: Task, raw: Row, data: DataConfig) -> Row:
     """Take the columns as the configuration maps them, else by the task's own names, else make the row of a text."""
     needed = task.needed_for_prediction()
     try:

@@ -48,6 +48,8 @@ class Task(ABC):
     """Tables that a reader brings beside the rows, such as the items of a catalogue: their columns by the table's name."""
     input_columns: ClassVar[tuple[str, ...] | None] = None
     """The columns that `predict` needs; by default all of `columns` but those of the reference, `label` and `score`."""
+    optional_inputs: ClassVar[Mapping[str, type]] = {}
+    """What a row to predict on may have besides, such as the direction of a translation: columns with their types."""
     too_long: ClassVar[Literal["window", "truncate", "error"]] = "truncate"
     """What happens by default to a row that is longer than the context."""
     attention: ClassVar[Literal["causal", "bidirectional"]] = "causal"

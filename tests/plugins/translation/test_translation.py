@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from vertebra.config.options import configure
 from vertebra.config.schema import BackboneConfig, DataConfig
+from vertebra.data.inputs import iterate_file
 from vertebra.data.load import load_splits
 from vertebra.engine.loading import load_tokenizer
 from vertebra.errors import ConfigError, DataError
@@ -143,6 +144,20 @@ def test_a_row_to_be_predicted_may_name_its_direction() -> None:
     with pytest.raises(DataError, match="no direction 'fr-en': this model has learnt en-de, de-en"):
         task.encode({"source": "x", "direction": "fr-en"}, tokenizer)
     assert Translation().row_from_text("Note: this") == {"source": "Note: this"}
+
+
+def test_a_row_of_a_file_may_name_its_direction(tmp_path: Path) -> None:
+    task = Translation(TranslationConfig(directions=BOTH))
+
+    def rows(name: str, content: str) -> list[dict[str, Any]]:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        return [{**row, "id": ""} for row in iterate_file(tmp_path / name, DataConfig(), task)]
+
+    wanted = [{"id": "", "source": "Ein Hund", "direction": "de-en"}, {"id": "", "source": "A dog"}]
+    assert rows("in.csv", "source,direction\nEin Hund,de-en\nA dog,\n") == wanted
+    assert rows("in.jsonl", '{"text": "Ein Hund", "direction": "de-en"}\n{"source": "A dog"}\n') == wanted
+    with pytest.raises(DataError, match=r"in\.jsonl' row 1: column 'direction' must be a text"):
+        rows("in.jsonl", '{"source": "x", "direction": ["de-en"]}\n')
 
 
 @pytest.mark.parametrize(

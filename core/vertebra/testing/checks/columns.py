@@ -13,6 +13,7 @@ from vertebra.engine.loading import load_tokenizer
 from vertebra.names import did_you_mean
 from vertebra.runs.tasks import load_task
 from vertebra.tasks.corpus_task import CorpusTask
+from vertebra.tasks.task import Task
 from vertebra.testing.breaches import Breach, DoesNotApplyError
 from vertebra.testing.case import Case
 
@@ -43,6 +44,7 @@ def check(case: Case) -> Iterator[Breach]:
     if isinstance(task, CorpusTask):
         raise DoesNotApplyError("a corpus is read as running text")
     yield from check_declared(case, task.columns, task.needed_for_prediction())
+    yield from check_optional(case, task)
     splits = load_splits(config.tasks[0].data, task, case.host)
     asked: set[str] = set()
     watched = [Watched(dict(row), asked) for row in splits.rows["train"]]
@@ -90,6 +92,18 @@ def check_declared(case: Case, columns: dict[str, type], needed: tuple[str, ...]
             f"prediction needs every column ({', '.join(columns)}): none is left for the reference",
             "name the columns that prediction has in `input_columns`; by default they are all but `label` and `score`",
         )
+
+
+def check_optional(case: Case, task: Task) -> Iterator[Breach]:
+    """Compare the columns that prediction may have with those that every row has, and with what the code reads."""
+    where = f"{case.ref.target}, optional_inputs"
+    for name in task.optional_inputs:
+        if name in task.columns:
+            yield Breach(
+                where, f"'{name}' is optional, and a column that every row must have", "leave it in one of both"
+            )
+        elif not mentioned(case, name):
+            yield Breach(where, f"'{name}' is declared, and nothing reads it", "a typing error, or it is not needed")
 
 
 def undeclared(case: Case, method: str, error: KeyError, columns: dict[str, type]) -> Breach:
