@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.core.data_tasks import shared
 
 from vertebra.config.schema import DataConfig
-from vertebra.data.splits import cut, find_files, find_format, on_hub
+from vertebra.data.splits import cut, find_files, find_format, on_hub, pick_splits
 from vertebra.errors import DataError
 
 
@@ -60,6 +60,27 @@ def test_several_candidates_are_refused(tmp_path: Path) -> None:
     folder(tmp_path, "train.de", "train.en")
     with pytest.raises(DataError, match=r"split 'train': train\.de, train\.en.*data\.splits\.train=FILE"):
         found(tmp_path)
+
+
+@pytest.mark.parametrize("beside", [(), ("train.tsv",), ("train.tsv", "test.tsv")])
+def test_a_file_is_never_two_splits(tmp_path: Path, beside: tuple[str, ...]) -> None:
+    folder(tmp_path, "train_dev.tsv", *beside)
+    with pytest.raises(
+        DataError, match=r"'train_dev\.tsv' could be the split 'train' or 'valid'.*data\.splits\.(train|valid)=FILE"
+    ):
+        found(tmp_path)
+    named = found(tmp_path, splits={"train": "train_dev.tsv"})
+    assert named == {"train": ["train_dev.tsv"]} | ({"test": ["test.tsv"]} if "test.tsv" in beside else {})
+    folder(tmp_path, "train.tsv", "dev.tsv")
+    assert found(tmp_path) == {"train": ["train.tsv"], "valid": ["dev.tsv"]} | (
+        {"test": ["test.tsv"]} if "test.tsv" in beside else {}
+    ), "what is called exactly so comes first"
+
+
+def test_a_split_of_the_hub_is_never_two() -> None:
+    data = DataConfig(path="owner/name", splits={"train": "validation"})
+    assert pick_splits(data, ["train", "validation"]) == {"train": "validation"}
+    assert pick_splits(DataConfig(path="owner/name"), ["train", "dev"]) == {"train": "train", "valid": "dev"}
 
 
 def test_the_format_decides_between_candidates(tmp_path: Path) -> None:

@@ -64,11 +64,7 @@ def find_files(data: DataConfig) -> dict[str, list[Path]]:
     given = {path for paths in found.values() for path in paths}
     visible = (entry for entry in root.iterdir() if entry.is_file() and not entry.name.startswith("."))
     entries = sorted(entry for entry in visible if entry not in given)
-    for split in SPLITS:
-        if split not in found:
-            files_of_split = _find(split, _of_format(entries, data))
-            if files_of_split:
-                found[split] = files_of_split
+    found |= _assign(_of_format(entries, data), [split for split in SPLITS if split not in found])
     if not found:
         found = {TRAIN: [_only(root, entries)]}
     return found
@@ -100,7 +96,8 @@ def pick_splits(data: DataConfig, names: Sequence[str]) -> dict[str, str]:
         if name not in names:
             raise DataError(f"data.splits.{split}: {unknown('split', name, names)}")
     for split in SPLITS:
-        alias = next((alias for alias in ALIASES[split] if alias in names), None)
+        free = [name for name in names if name not in picked.values()]
+        alias = next((alias for alias in ALIASES[split] if alias in free), None)
         if split not in picked and alias:
             picked[split] = alias
     return picked if picked else {TRAIN: names[0]} if len(names) == 1 else {}
@@ -160,16 +157,30 @@ def _suffix(path: Path) -> str:
     return path.name.removeprefix(bare_name(path)).split(".gz")[0].split(".xz")[0].lower()
 
 
-def _find(split: str, entries: list[Path]) -> list[Path]:
-    """Return the files that a split's name stands in; a file called exactly so comes before longer names."""
+def _assign(entries: list[Path], wanted: Sequence[str]) -> dict[str, list[Path]]:
+    """Return the files of each wanted split that some name; a file called exactly so comes before longer names.
+
+    `DataError` where several files could be a split, or one file several splits: it must not be in two of them.
+    """
     stems = {path: _SHARD.sub("", bare_name(path)).lower() for path in entries}
-    exact = [path for path, stem in stems.items() if stem in ALIASES[split]]
-    part = [path for path, stem in stems.items() if set(re.split(r"[^a-z]+", stem)) & set(ALIASES[split])]
-    files = exact or part
-    if len({path.name if not _SHARD.search(bare_name(path)) else stems[path] for path in files}) > 1:
-        names = listed([path.name for path in files])
-        raise DataError(f"Several files could be the split '{split}': {names}. Name one: data.splits.{split}=FILE.")
-    return files
+    words = {path: set(re.split(r"[^a-z]+", stem)) for path, stem in stems.items()}
+    found: dict[str, list[Path]] = {}
+    for split in wanted:
+        exact = [path for path, stem in stems.items() if stem in ALIASES[split]]
+        files = exact or [path for path in entries if words[path] & set(ALIASES[split])]
+        if len({path.name if not _SHARD.search(bare_name(path)) else stems[path] for path in files}) > 1:
+            names = listed([path.name for path in files])
+            raise DataError(f"Several files could be the split '{split}': {names}. Name one: data.splits.{split}=FILE.")
+        for path in files:
+            named = [other for other in SPLITS if words[path] & set(ALIASES[other])]
+            if len(named) > 1:
+                raise DataError(
+                    f"'{path.name}' could be the split {' or '.join(map(repr, named))}. Say which file is which: "
+                    f"data.splits.{split}=FILE."
+                )
+        if files:
+            found[split] = files
+    return found
 
 
 def _only(root: Path, entries: list[Path]) -> Path:
