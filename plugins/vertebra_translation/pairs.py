@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from vertebra.config.schema import DataConfig, Strict
 from vertebra.data.files import listed, text_lines
 from vertebra.data.options import reader_options
 from vertebra.data.readers import NotedRows
-from vertebra.data.splits import TEST, TRAIN, VALID
+from vertebra.data.splits import TRAIN
 from vertebra.errors import DataError
 
 
@@ -24,22 +23,20 @@ class PairsOptions(Strict):
 
 
 def read(config: DataConfig) -> NotedRows:
-    """Return the pairs of a file, cut into splits by a hash of the seed and the sentence.
+    """Return the pairs of a file, all as training rows: a cut keeps those of one sentence together.
 
-    So a sentence that has several translations stands in one split alone, and in the same one whatever else is in the file.
-    Raises `DataError` for a line that is no pair.
+    So a sentence that has several translations stands in one split alone. Raises `DataError` for a line that is no pair.
     """
     options = reader_options(PairsOptions, config)
     if config.path is None:
         raise DataError("data.path is not set. Give the file of sentence pairs.")
     file = _only_file(Path(config.path).expanduser())
-    splits: dict[str, list[dict[str, Any]]] = {TRAIN: [], VALID: [], TEST: []}
+    rows: list[dict[str, Any]] = []
     bad: list[int] = []
     for number, line in enumerate(text_lines(file, config.encoding), start=1):
         source, target, *_ = [*(part.strip() for part in line.rstrip("\r\n").split("\t")), ""]
         if source and target:
-            row = {"id": f"line-{number}", "source": source, "target": target}
-            splits[split_of(source, config)].append(row)
+            rows.append({"id": f"line-{number}", "source": source, "target": target})
             continue
         if not options.skip_bad_lines:
             raise DataError(
@@ -47,19 +44,8 @@ def read(config: DataConfig) -> NotedRows:
                 "data.options.skip_bad_lines=true."
             )
         bad.append(number)
-    notes = ["splits cut by a hash of the source sentence: no sentence stands in two of them"]
-    if bad:
-        notes.append(f"{len(bad)} lines without a translation were skipped: {listed([str(one) for one in bad])}")
-    return NotedRows({split: rows for split, rows in splits.items() if rows}, notes)
-
-
-def split_of(sentence: str, config: DataConfig) -> str:
-    """Return the split of a sentence, a function of the sentence and of `data.split_seed`."""
-    digest = hashlib.blake2b(f"{config.split_seed}:{sentence}".encode(), digest_size=8).digest()
-    place = int.from_bytes(digest) / 2**64
-    if place < config.test_fraction:
-        return TEST
-    return VALID if place < config.test_fraction + config.valid_fraction else TRAIN
+    notes = [f"{len(bad)} lines without a translation were skipped: {listed([str(one) for one in bad])}"] if bad else []
+    return NotedRows({TRAIN: rows}, notes, split_by="source")
 
 
 def _only_file(path: Path) -> Path:

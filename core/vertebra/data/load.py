@@ -46,12 +46,13 @@ def load_splits(data: DataConfig, task: Task, host: Host, *, for_training: bool 
     a row that is cut from the training file keeps its name there. Raises `DataError` for data that the task cannot use.
     """
     check_mapping(data, task.columns)
-    if data.split_by is not None and data.split_by not in task.columns:
-        raise DataError(f"data.split_by: {unknown('column of the task', data.split_by, task.columns)}")
+    _check_split_by(data.split_by, task)
     name = find_format(data) if data.format == "auto" else data.format
     reader = host.get("reader", name)
     raw = reader.load()(data)
     _check_split_names(raw, name, task)
+    split_by = data.split_by or getattr(raw, "split_by", None)
+    _check_split_by(split_by, task)
     tables = {table: _checked_table(raw, table, data, task) for table in task.tables}
     task.read_tables(tables)
     skipped: list[str] = []
@@ -59,7 +60,7 @@ def load_splits(data: DataConfig, task: Task, host: Host, *, for_training: bool 
     if for_training and not rows.get(TRAIN):
         found = f" (it has: {listed(list(raw))})" if raw else ""
         raise DataError(f"The data at '{data.path}' has no training rows{found}. Set data.splits.train=FILE.")
-    rows, cuts = _with_cuts(rows, data)
+    rows, cuts = _with_cuts(rows, data, split_by)
     # Who reads a score must know that nobody wrote these rows.
     made = [] if getattr(reader, "reads_path", True) else [f"synthetic data: {reader.summary or name}"]
     first = next((row for split in SPLITS for row in raw.get(split, ())), None)
@@ -147,12 +148,14 @@ def row_id(row: Row, data: DataConfig, default: str, *, required: bool = True) -
     return default if value is None or value == "" else str(value)
 
 
-def _with_cuts(rows: dict[str, list[Row]], data: DataConfig) -> tuple[dict[str, list[Row]], list[str]]:
+def _with_cuts(
+    rows: dict[str, list[Row]], data: DataConfig, column: str | None
+) -> tuple[dict[str, list[Row]], list[str]]:
+    """Cut the splits that are missing from the training rows, those with one value in `column` together; note what was cut."""
     fractions = {VALID: data.valid_fraction, TEST: data.test_fraction}
     if TRAIN not in rows:
         return rows, []
     wanted = [split for split in (VALID, TEST) if split not in rows]
-    column = data.split_by
     together = None if column is None else lambda row: _hashable(row[column])
     pieces = cut(rows[TRAIN], data, wanted, together)
     whole = f", rows of one {column} together" if column else ""
@@ -188,6 +191,11 @@ def _checked_table(raw: Mapping[str, list[Row]], table: str, data: DataConfig, t
         except DataError as error:
             raise DataError(f"{table} row {number}: {error}") from None
     return rows
+
+
+def _check_split_by(column: str | None, task: Task) -> None:
+    if column is not None and column not in task.columns:
+        raise DataError(f"data.split_by: {unknown('column of the task', column, task.columns)}")
 
 
 def _check_split_names(raw: Mapping[str, object], reader: str, task: Task) -> None:

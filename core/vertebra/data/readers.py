@@ -16,11 +16,15 @@ SplitRows = dict[str, list[Row]]
 
 
 class NotedRows(SplitRows):
-    """What a reader returns that has more to say: rows by split, rows of `Task.tables` by table, and notes for the report."""
+    """What a reader returns that has more to say: rows by split, rows of `Task.tables` by table, and notes for the report.
 
-    def __init__(self, rows: SplitRows, notes: Sequence[str] = ()) -> None:
+    `split_by` is the column of the task whose rows a cut must not part, where `data.split_by` names none.
+    """
+
+    def __init__(self, rows: SplitRows, notes: Sequence[str] = (), split_by: str | None = None) -> None:
         super().__init__(rows)
         self.notes = tuple(notes)
+        self.split_by = split_by
 
 
 def read_columns(data: DataConfig) -> SplitRows:

@@ -226,12 +226,21 @@ def test_pairs_are_cut_so_that_no_sentence_stands_in_two_splits(tmp_path: Path) 
     first = splits_of("pairs", tmp_path / "pairs.txt")
     sources = {split: {row["source"] for row in rows} for split, rows in first.rows.items()}
     assert sum(map(len, sources.values())) == 50
-    assert set(sources) == {"train", "valid", "test"}
-    (tmp_path / "pairs.txt").write_text("\n".join(lines[::-1]))
-    again = splits_of("pairs", tmp_path)
-    assert {split: {row["source"] for row in rows} for split, rows in again.rows.items()} == sources
+    assert {split: len(rows) for split, rows in first.rows.items()} == {"train": 320, "valid": 40, "test": 40}
+    assert "test: 10% of the training rows (40), cut by seed 0, rows of one source together" in first.notes
+    assert splits_of("pairs", tmp_path) == first
     other = splits_of("pairs", tmp_path, split_seed=1)
     assert {row["source"] for row in other.rows["test"]} != sources["test"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_few_pairs_are_cut_by_sentence_too(tmp_path: Path, seed: int) -> None:
+    lines = [f"{word}\tZiel {number}" for word in ("one", "two", "three") for number in range(6)]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines))
+    splits = splits_of("pairs", tmp_path / "pairs.txt", split_seed=seed)
+    sources = [{row["source"] for row in splits.rows[split]} for split in ("train", "valid", "test")]
+    assert [len(some) for some in sources] == [1, 1, 1]
+    assert set.union(*sources) == {"one", "two", "three"}
 
 
 def test_a_line_without_a_tab_is_refused_or_skipped_and_counted(tmp_path: Path) -> None:
@@ -249,7 +258,7 @@ def test_a_line_without_a_tab_is_refused_or_skipped_and_counted(tmp_path: Path) 
     [
         ("sample", None, "en-de", {"train": 1500, "valid": 120, "test": 120}),
         ("multi30k_en_de", "multi30k_en_de", "en-de", {"train": 29000, "valid": 1014, "test": 1000}),
-        ("tatoeba_en_zh", "tatoeba_en_zh", "en-zh", {"train": 24823, "valid": 3118, "test": 3038}),
+        ("tatoeba_en_zh", "tatoeba_en_zh", "en-zh", {"train": 24783, "valid": 3098, "test": 3098}),
     ],
 )
 def test_each_data_option_loads(option: str, place: str | None, direction: str, rows: dict[str, int]) -> None:
@@ -264,6 +273,10 @@ def test_each_data_option_loads(option: str, place: str | None, direction: str, 
     assert {name: len(some) for name, some in splits.rows.items()} == rows
     if option == "tatoeba_en_zh":
         assert "1 lines without a translation were skipped: 13" in splits.notes
+        test = [row["id"] for row in splits.rows["test"][:4]]
+        assert test == ["line-4", "line-5", "line-20", "line-25"], "the same on every machine, in every version"
+        sources = [{row["source"] for row in some} for some in splits.rows.values()]
+        assert len(set.union(*sources)) == sum(map(len, sources)), "no sentence stands in two splits"
 
 
 def test_the_sample_is_a_function_of_its_seed_and_no_sentence_stands_twice() -> None:
