@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 import vertebra
 from vertebra.cli.main import main
+from vertebra.errors import DataError
 from vertebra.host.hookspecs import hookimpl
 from vertebra.host.manager import create_host
 from vertebra.runs.folder import RunFolder
@@ -161,6 +162,28 @@ def test_prediction_is_the_same_alone_in_a_batch_and_from_a_file(
     command("predict", str(run), "--text", texts[0], "--text", texts[1])
     printed = [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()]
     assert printed == together[:2]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"tokens": ["Ada", 1843]}, "Row 2: Column 'tokens' must hold strings, but has 1843"),
+        ({"tokens": "Ada slept"}, "Row 2: column 'tokens' must be a list, not 'Ada slept'"),
+        ({"tokens": None}, "Row 2: column 'tokens' is empty"),
+        (5, "Row 2 must be a text, or a mapping of columns to values, not 5"),
+    ],
+)
+def test_a_row_that_cannot_be_predicted_on_is_refused_by_its_number(
+    run: Path, row: Any, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(DataError) as error:
+        vertebra.load(run).predict(["Ada slept.", row])
+    assert str(error.value).startswith(said) and "\n" not in str(error.value)
+    if isinstance(row, dict):
+        file = tmp_path / "in.jsonl"
+        file.write_text(json.dumps({"text": "Ada slept."}) + "\n" + json.dumps(row) + "\n", encoding="utf-8")
+        assert main(["predict", str(run), "--file", str(file)]) == 2
+        assert f"'{file}' row 2: {said.removeprefix('Row 2: ')}" in capsys.readouterr().err
 
 
 def test_an_exported_backbone_loads_in_plain_transformers(run: Path, tmp_path: Path) -> None:

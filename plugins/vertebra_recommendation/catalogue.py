@@ -46,9 +46,11 @@ class Catalogue:
         return np.flatnonzero(self.counts)
 
     def find(self, items: Iterable[str]) -> list[int]:
-        """Return the numbers of items; `DataError` for one that is not there."""
+        """Return the numbers of items; `DataError` for one that is not there, or is no text."""
         found = []
         for item in items:
+            if not isinstance(item, str):
+                raise DataError(f"an item is named by a text, not by {item!r:.60}.")
             number = self.numbers.get(item)
             if number is None:
                 near = did_you_mean(str(item), self.items)

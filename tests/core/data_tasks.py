@@ -58,7 +58,7 @@ class Topic(_Headless):
         return {"labels": self.labels}
 
     def check(self, row: Row) -> None:
-        if row["label"] == "forbidden":
+        if row.get("label") == "forbidden":
             raise DataError("the label 'forbidden' is not allowed.")
 
     def encode(self, row: Row, tokenizer: Any) -> Features:

@@ -327,6 +327,13 @@ MUTANTS = (
         ("task.py", 'for token in row["tokens"]:', 'for token in row["token"]:'),
     ),
     _mutant(
+        "a check of what rows to predict on do not have",
+        "encode",
+        "Tagger.check (tagger/task.py:",
+        "a row for prediction, which has .* stops it with KeyError: 'tags'",
+        ("task.py", 'if "tags" in row and len', "if len"),
+    ),
+    _mutant(
         "an optional input that nobody reads",
         "columns",
         "tagger.task:Tagger, optional_inputs",

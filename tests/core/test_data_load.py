@@ -15,7 +15,7 @@ from tests.core.data_tasks import Scored, Topic, Words, shared
 
 from vertebra.config.schema import DataConfig
 from vertebra.data.formats import STREAMS
-from vertebra.data.inputs import iterate_file, iterate_mixed_file
+from vertebra.data.inputs import checked, iterate_file, iterate_mixed_file
 from vertebra.data.load import Splits, load_splits
 from vertebra.errors import DataError
 from vertebra.host.manager import Host, create_host
@@ -300,6 +300,15 @@ def test_a_bad_row_for_prediction_is_named(tmp_path: Path) -> None:
         list(iterate_file(path, DataConfig(), Topic()))
     with pytest.raises(DataError, match=r"no file or folder.*Did you mean 'in\.jsonl'"):
         list(iterate_file(tmp_path / "in.json", DataConfig(), Topic()))
+
+
+def test_a_row_for_prediction_is_what_the_task_declares() -> None:
+    row = {"text": 5, "label": None, "note": None, "id": "a"}
+    assert checked(row, Topic()) == {"text": "5", "note": None, "id": "a"}, "a label that is not known is left out"
+    assert checked({"text": "a", "label": 3}, Topic()) == {"text": "a", "label": "3"}
+    for wrong, said in (({"text": ["a"]}, "must be a text"), ({"text": "a", "label": "forbidden"}, "not allowed")):
+        with pytest.raises(DataError, match=said):
+            checked(wrong, Topic())
 
 
 def test_memory_does_not_grow_with_a_file_for_prediction(tmp_path: Path) -> None:

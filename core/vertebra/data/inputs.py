@@ -1,4 +1,4 @@
-"""Rows to predict on, from a file: one at a time, so that memory does not grow with it."""
+"""Rows to predict on: checked as training rows are, and those of a file one at a time, so that memory does not grow with it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
     from vertebra.tasks.task import Task
 
 UTF_8 = "utf-8"
+
+
+def checked(row: Row, task: Task) -> Row:
+    """Return a row to predict on with its values as the task declares them; `DataError` where it cannot use them.
+
+    What the task does not declare stays as it is; a column that is not needed may be None, and is then left out.
+    """
+    types = {**task.columns, **task.optional_inputs}
+    needed = task.needed_for_prediction()
+    given = [name for name in types if name in needed or row.get(name) is not None]
+    values = take(row, types, DataConfig(), only=given)
+    row = {name: values.get(name, value) for name, value in row.items() if name in values or name not in types}
+    task.check(row)
+    return row
 
 
 def iterate_file(path: Path, data: DataConfig, task: Task, encoding: str = UTF_8) -> Iterator[Row]:
@@ -96,16 +110,12 @@ def _row(raw: Row, data: DataConfig, task: Task, path: Path, number: int) -> Row
     """Return a row of a file in the task's terms, with its id; `DataError` with file and row."""
     if numbered(data) and not has_no_names(raw):  # the training data's numbers say nothing of columns with names
         data = in_own_terms(data)
+    optional = {name: raw[name] for name in task.optional_inputs if raw.get(name) not in (None, "")}
     try:
-        return _in_terms_of(task, raw, data) | {ID: row_id(raw, data, f"row-{number}", required=False)}
+        row = checked(_needed(task, raw, data) | optional, task)
+        return row | {ID: row_id(raw, data, f"row-{number}", required=False)}
     except DataError as error:
         raise DataError(f"'{path}' row {number}: {error}") from None
-
-
-def _in_terms_of(task: Task, raw: Row, data: DataConfig) -> Row:
-    """Return the columns that prediction needs, and those of the optional ones that are there."""
-    optional = [column for column in task.optional_inputs if raw.get(column) not in (None, "")]
-    return _needed(task, raw, data) | take(raw, task.optional_inputs, DataConfig(), only=optional)
 
 
 def _needed(task: Task, raw: Row, data: DataConfig) -> Row:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args, overload
 from vertebra.config.document import from_document
 from vertebra.config.schema import BackboneConfig, DataConfig, GPUConfig, RunConfig
 from vertebra.data.encode import encode_shared, encode_split
+from vertebra.data.inputs import checked
 from vertebra.data.load import Splits, load_splits
 from vertebra.engine.adapters.adapter import adapt, leave_room
 from vertebra.engine.adapters.views import own_what_is_trained
@@ -22,7 +23,7 @@ from vertebra.engine.evaluate import by_row, predict_parts, share
 from vertebra.engine.loading import find_source, load_backbone
 from vertebra.engine.model import TaskModel
 from vertebra.engine.writer import Writer
-from vertebra.errors import RunError
+from vertebra.errors import DataError, RunError
 from vertebra.host.manager import Host, create_host
 from vertebra.runs.bundle_folder import BundleFolder, open_trained
 from vertebra.runs.corpora import read_corpora
@@ -117,12 +118,21 @@ class LoadedRun:
         return Writer(self.model.backbone, self.task, self.devices) if isinstance(self.task, Generation) else None
 
     def make_row(self, given: str | Row, number: int) -> Row:
-        """Return the row of a text or of what a user gave as a row, the `number`th; `RunError` where a column is missing."""
+        """Return the row of a text or of what a user gave as a row, the `number`th.
+
+        Raises `RunError` where a column is missing, and `DataError` where its values are not what the task declares, or
+        nothing that it can use.
+        """
+        if not isinstance(given, str | Mapping):
+            raise DataError(f"Row {number} must be a text, or a mapping of columns to values, not {given!r:.60}.")
         row = self.task.row_from_text(given) if isinstance(given, str) else dict(given)
         missing = [name for name in self.task.needed_for_prediction() if name not in row]
         if missing:
             raise RunError(f"Row {number} lacks '{missing[0]}', which task '{self.task.name}' needs to predict.")
-        return {"id": f"row-{number}", **row}
+        try:
+            return {"id": f"row-{number}", **checked(row, self.task)}
+        except DataError as error:
+            raise DataError(f"Row {number}: {error}") from None
 
 
 @overload

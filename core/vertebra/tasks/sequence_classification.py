@@ -87,7 +87,7 @@ class SequenceClassification(Task):
 
     def encode(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> Features:
         """Turn a text, or two with a separator between them, into tokens; `positions` is what the pooling reads."""
-        self.check(row)  # rows for prediction come here unchecked
+        self.check(row)  # a program may encode rows of its own
         ids = tokenize(row["text"], tokenizer, special=True)
         if self.config.pair:
             ids += separator(self.config.separator, tokenizer) + tokenize(row["text_b"], tokenizer)

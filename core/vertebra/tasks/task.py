@@ -108,7 +108,10 @@ class Task(ABC):
         """Take back what `state` returned."""
 
     def check(self, row: Row) -> None:  # noqa: B027
-        """Raise `DataError` for a row that the task cannot use; the core adds split and row number to the message."""
+        """Raise `DataError` for a row that the task cannot use; the core adds the row's number to the message.
+
+        It has the columns with their types; a row to predict on has those that prediction needs, and perhaps the others.
+        """
 
     def windows(self, features: Features, limit: int) -> Iterable[Features]:
         """Return windows of at most `limit` tokens, or the features themselves where they fit and need not be cut."""

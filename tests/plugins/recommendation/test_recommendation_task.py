@@ -415,6 +415,9 @@ def test_rows_with_unknown_items_or_nothing_to_predict_are_refused() -> None:
     task.read_tables({"items": [{"item": "alpha", "title": "A", "text": "a"}]})
     with pytest.raises(DataError, match=r"column 'history': item 'alfa' is not among .* Did you mean 'alpha'\?"):
         task.check({"history": ["alfa"], "next": ["alpha"]})
+    for item in (["alpha"], 5, None):
+        with pytest.raises(DataError, match="column 'history': an item is named by a text, not by"):
+            task.check({"history": [item]})
     with pytest.raises(DataError, match="column 'next' is empty"):
         task.check({"history": ["alpha"], "next": []})
     with pytest.raises(DataError, match=r"Row 'r' has 2 items in 'next'; a row to evaluate has one\."):

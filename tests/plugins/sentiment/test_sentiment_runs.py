@@ -57,7 +57,7 @@ def test_a_run_from_the_sample_to_predictions(tmp_path: Path, capsys: pytest.Cap
     assert main(["predict", str(run), "--text", texts[0], "--text", texts[1]]) == 0
     printed = [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()]
     assert printed == together
-    with pytest.raises(vertebra.VertebraError, match="Row 'row-1': column 'text' is empty"):
+    with pytest.raises(vertebra.VertebraError, match="Row 1: column 'text' is empty"):
         loaded.predict(["  "])
     assert main(["evaluate", str(run), "--output", str(tmp_path / "again")]) == 0
     assert read(tmp_path / "again", "metrics.json") == scores

@@ -156,8 +156,13 @@ def test_a_row_of_a_file_may_name_its_direction(tmp_path: Path) -> None:
     wanted = [{"id": "", "source": "Ein Hund", "direction": "de-en"}, {"id": "", "source": "A dog"}]
     assert rows("in.csv", "source,direction\nEin Hund,de-en\nA dog,\n") == wanted
     assert rows("in.jsonl", '{"text": "Ein Hund", "direction": "de-en"}\n{"source": "A dog"}\n') == wanted
-    with pytest.raises(DataError, match=r"in\.jsonl' row 1: column 'direction' must be a text"):
-        rows("in.jsonl", '{"source": "x", "direction": ["de-en"]}\n')
+    for wrong, said in (
+        ('{"source": "x", "direction": "fr-en"}', "no direction 'fr-en': this model has learnt en-de, de-en"),
+        ('{"source": "x", "direction": ["de-en"]}', "column 'direction' must be a text"),
+        ('{"source": "  "}', "column 'source' is empty"),
+    ):
+        with pytest.raises(DataError, match=rf"in\.jsonl' row 1: .*{said}"):
+            rows("in.jsonl", wrong)
 
 
 @pytest.mark.parametrize(

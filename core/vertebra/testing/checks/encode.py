@@ -51,8 +51,17 @@ def check(case: Case) -> Iterator[Breach]:
 
 
 def check_prediction(case: Case, task: Task, row: Row, tokenizer: PreTrainedTokenizerBase) -> Iterator[Breach]:
-    """Encode a row as prediction has it: with the columns that prediction needs, and without any target."""
+    """Check and encode a row as prediction has it: with the columns that prediction needs, and without any target."""
     only = {name: row[name] for name in ("id", *task.needed_for_prediction())}
+    try:
+        task.check(only)
+    except Exception as error:
+        yield Breach(
+            case.place("check"),
+            f"a row for prediction, which has {brief(list(only))}, stops it with {type(error).__name__}: {error}",
+            "`check` reads a column of the reference, which rows to predict on do not have: look whether it is there",
+        )
+        return
     try:
         pieces = encode_row(task, only, tokenizer)
     except Exception as error:
