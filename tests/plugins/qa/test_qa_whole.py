@@ -81,7 +81,7 @@ def test_answers_are_predicted_from_python_and_from_a_file(qa: Path, tmp_path: P
     [({"question": " ", "context": "a"}, "question is empty"), ({"question": "a", "context": ""}, "context is empty")],
 )
 def test_empty_texts_are_refused_at_prediction(qa: Path, row: dict[str, str], message: str) -> None:
-    with pytest.raises(vertebra.VertebraError, match=f"Row 'row-1': the {message}"):
+    with pytest.raises(vertebra.VertebraError, match=f"Row 1: the {message}"):
         vertebra.load(qa, device="cpu").predict([row])
 
 
