@@ -42,7 +42,7 @@ def register_readers() -> list[ReaderRef]:
     """Bring SQuAD's JSON, and the synthetic samples."""
     facts = "made-up facts and questions about them, made from a seed"
     return [
-        ReaderRef("squad", "vertebra_qa.squad:read", summary="SQuAD's JSON, 1.1 or 2.0"),
+        ReaderRef("squad", "vertebra_qa.squad:read", summary="SQuAD's JSON, 1.1 or 2.0", splits="files"),
         ReaderRef("qa_sample", "vertebra_qa.sample:read_contexts", summary=facts, reads_path=False),
         ReaderRef("answer_selection_sample", "vertebra_qa.sample:read_candidates", summary=facts, reads_path=False),
     ]

@@ -36,7 +36,12 @@ def register_readers() -> list[ReaderRef]:
     """Bring the synthetic sample, and files whose references stand in several columns."""
     made = "office notes made from a seed"
     return [
-        ReaderRef("summaries", "vertebra_summarization.reader:read", summary="texts with one or more summaries"),
+        ReaderRef(
+            "summaries",
+            "vertebra_summarization.reader:read",
+            summary="texts with one or more summaries",
+            splits="files",
+        ),
         ReaderRef("summarization_sample", "vertebra_summarization.sample:read", summary=made, reads_path=False),
     ]
 

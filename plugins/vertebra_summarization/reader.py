@@ -50,16 +50,16 @@ def read(config: DataConfig) -> dict[str, list[dict[str, Any]]]:
 
 
 def joined(row: dict[str, Any], options: SummariesOptions) -> dict[str, Any]:
-    """Return a row with one document and the list of its different summaries."""
+    """Return a row with one document and the list of its different summaries, which the task checks."""
     document = next((row[name] for name in options.documents if name in row), None)
     if document is None:
         raise DataError(f"no column for the document; it has {', '.join(row)}. Set data.options.documents=[NAME].")
-    summaries: dict[str, None] = {}
+    summaries: list[Any] = []
     for name in options.summaries:
         value = row.get(name)
         values = value if isinstance(value, list) else [] if value is None else [value]
-        summaries |= dict.fromkeys(str(one) for one in values)
+        summaries += [one for place, one in enumerate(values) if one not in summaries and one not in values[:place]]
     if not summaries:
         raise DataError(f"no summary; it has {', '.join(row)}. Set data.options.summaries=[NAME, …].")
     own = next((row[column] for column in ("id", "fname") if column in row), None)
-    return {**({} if own is None else {"id": own}), "document": document, "summary": list(summaries)}
+    return {**({} if own is None else {"id": own}), "document": document, "summary": summaries}

@@ -36,7 +36,12 @@ def register_readers() -> list[ReaderRef]:
     """Bring parallel text files, lines of sentence pairs, and the synthetic sample."""
     made = "sentences of two made-up languages, from a seed"
     return [
-        ReaderRef("parallel", "vertebra_translation.parallel:read", summary="two files, line by line translations"),
+        ReaderRef(
+            "parallel",
+            "vertebra_translation.parallel:read",
+            summary="two files, line by line translations",
+            splits="parts",
+        ),
         ReaderRef("sentence_pairs", "vertebra_translation.pairs:read", summary="a sentence, a tab, its translation"),
         ReaderRef("translation_sample", "vertebra_translation.sample:read", summary=made, reads_path=False),
     ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from vertebra.config.schema import DataConfig, Strict
 from vertebra.data.files import COMPRESSED, listed, missing, text_lines
 from vertebra.data.options import reader_options
-from vertebra.data.splits import ALIASES
+from vertebra.data.splits import ALIASES, SPLITS
 from vertebra.errors import DataError
 
 
@@ -24,7 +25,8 @@ class ParallelOptions(Strict):
 def read(config: DataConfig) -> dict[str, list[dict[str, Any]]]:
     """Return the lines of `train.en` and `train.de`, and of the other splits, as rows with `source` and `target`.
 
-    `data.splits` may name a split's files without the ending. Raises `DataError` where two files have not equally many lines.
+    `data.splits` may name a split's files without the ending, or a list of such names. Raises `DataError` where two files
+    have not equally many lines.
     """
     options = reader_options(ParallelOptions, config)
     if config.path is None:
@@ -35,9 +37,9 @@ def read(config: DataConfig) -> dict[str, list[dict[str, Any]]]:
             missing(folder) if not folder.exists() else f"'{folder}' is a file; give the folder of both files."
         )
     rows = {
-        split: aligned(*files, config.encoding)
-        for split, aliases in ALIASES.items()
-        if (files := _files(folder, split, aliases, config, options)) is not None
+        split: [row for both in files for row in aligned(*both, config.encoding)]
+        for split in SPLITS
+        if (files := _files(folder, split, config, options))
     }
     if not rows:
         names = [path.name for path in sorted(folder.iterdir())]
@@ -59,19 +61,35 @@ def aligned(source: Path, target: Path, encoding: str) -> list[dict[str, Any]]:
     return [{"source": one, "target": other} for one, other in zip(sources, targets, strict=True)]
 
 
-def _files(
-    folder: Path, split: str, aliases: tuple[str, ...], config: DataConfig, options: ParallelOptions
-) -> tuple[Path, Path] | None:
-    """Return both files of a split, None where there is neither; `DataError` where one is missing."""
-    given = config.splits.get(split)
-    for stem in (given,) if given else aliases:
-        both = [_file(folder, f"{stem}.{language}") for language in (options.source, options.target)]
-        if both[0] is not None and both[1] is not None:
-            return both[0], both[1]
-        if given or any(both):
-            lacking = options.source if both[0] is None else options.target
-            raise DataError(f"{missing(folder / f'{stem}.{lacking}')} Each split needs a file of both languages.")
-    return None
+def _files(folder: Path, split: str, config: DataConfig, options: ParallelOptions) -> list[tuple[Path, Path]]:
+    """Return both files of each part of a split, nothing where there are none; `DataError` where one is missing."""
+    if split not in config.splits:
+        elsewhere = {name for other in config.splits for name in _given(other, config)}
+        found = (_both(folder, stem, options) for stem in ALIASES[split] if stem not in elsewhere)
+        return list(islice(filter(None, found), 1))
+    files = [(stem, _both(folder, stem, options)) for stem in _given(split, config)]
+    lacking = next((stem for stem, both in files if both is None), None)
+    if lacking is not None or not files:
+        place = missing(folder / f"{lacking}.{options.source}") if files else "the list of names is empty."
+        raise DataError(f"data.splits.{split}: {place}")
+    return [both for _, both in files if both is not None]
+
+
+def _given(split: str, config: DataConfig) -> list[str]:
+    """Return the names that `data.splits` has for a split."""
+    names = config.splits[split]
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _both(folder: Path, stem: str, options: ParallelOptions) -> tuple[Path, Path] | None:
+    """Return the files of both languages, None where there is neither; `DataError` where one is missing."""
+    source, target = (_file(folder, f"{stem}.{language}") for language in (options.source, options.target))
+    if source is not None and target is not None:
+        return source, target
+    if source is None and target is None:
+        return None
+    lacking = options.source if source is None else options.target
+    raise DataError(f"{missing(folder / f'{stem}.{lacking}')} Each split needs a file of both languages.")
 
 
 def _file(folder: Path, name: str) -> Path | None:

@@ -11,6 +11,7 @@ from plugin_site import PluginSite
 from vertebra.config.compose import Composition, compose
 from vertebra.config.defaults import core_defaults, task_defaults
 from vertebra.config.options import configure
+from vertebra.config.schema import DataConfig
 from vertebra.errors import ConfigError, PluginError
 from vertebra.host.manager import Host, create_host
 
@@ -257,10 +258,11 @@ def test_two_files_to_train_on_are_refused(tmp_path: Path, splits: str) -> None:
     assert compose([*option, f"data.path={file}"], HOST).config.tasks[0].data.path == str(file)
     compose([*option, f"data.path={tmp_path}", splits], HOST)
     compose([*option, f"data.path={file}", "data.splits={test: c.txt}"], HOST)
+    compose([*option, f"data.path={file}", splits, "data.format=parallel"], HOST)  # which names no files by data.splits
     [line] = refused(*option, f"data.path={file}", splits, host=HOST)
     assert "a.txt is a file, which is the training split, and data.splits.train names another" in line
     with pytest.raises(ConfigError, match="names another"):
-        configure(HOST, task="sentiment", data={"path": str(file), "splits": {"train": "b.txt"}})
+        configure(HOST, task="sentiment", data=DataConfig(path=str(file), splits={"train": "b.txt"}))
 
 
 def test_a_broken_config_module_harms_only_its_own_task(site: PluginSite) -> None:

@@ -198,13 +198,32 @@ def strange(data: DataConfig) -> dict[str, list[Row]]:
     return {"train": topics(3), "dev": topics(1)}
 
 
+def empty(data: DataConfig) -> dict[str, list[Row]]:
+    return {"train": topics(30), "valid": []}
+
+
+def test_a_split_whose_rows_are_all_skipped_is_refused(tmp_path: Path, host: Host) -> None:
+    lines(tmp_path, "train.jsonl", topics(30))
+    lines(tmp_path, "valid.jsonl", [{"text": "a", "label": "forbidden"}])
+    message = refused(DataConfig(path=str(tmp_path), bad_rows="skip"), Topic(), host)
+    assert (
+        "has no rows (valid: 1 rows skipped (data.bad_rows=skip), the first is row 1: the label 'forbidden'" in message
+    )
+
+
 def test_a_reader_of_a_plugin_gives_the_known_splits() -> None:
     class OneReader(Host):
         def get(self, kind: str, name: str) -> ReaderRef:
-            return ReaderRef(name, f"{__name__}:strange")
+            return ReaderRef(name, f"{__name__}:{name}", splits="parts" if name == "empty" else None)
 
     message = refused(DataConfig(format="strange"), Topic(), OneReader())
     assert message == "The reader 'strange' gave the split 'dev'; splits are train, valid, test."
+    message = refused(DataConfig(format="strange", splits={"test": "nosuch.txt"}), Topic(), OneReader())
+    assert "the reader 'strange' finds its splits by itself, and would not read data.splits.test" in message
+    message = refused(DataConfig(format="empty", splits={"validation": "x"}), Topic(), OneReader())
+    assert "data.splits: There is no split 'validation'" in message
+    message = refused(DataConfig(format="empty", path="place"), Topic(), OneReader())
+    assert message.startswith("The valid split of 'place' has no rows.")
 
 
 def test_real_data_sets(host: Host) -> None:

@@ -16,8 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vertebra.config.options import find_options, foreign_data, unknown_option
-from vertebra.config.paths import two_training_files
-from vertebra.config.resolve import resolve
+from vertebra.config.resolve import resolve, two_training_files
 from vertebra.config.schema import RunConfig
 from vertebra.config.session import PRIMARY, hydra_session
 from vertebra.errors import ConfigError
@@ -64,7 +63,7 @@ def compose_in(
     errors += foreign_data(choices.get("task"), choices.get("data"))
     document = document_of(composed, errors)
     if any(_TRAINING_FILE.match(override) for override in overrides):
-        errors += two_training_files((document.get("data") or {}).get("path"))
+        errors += two_training_files(document.get("data"), host)
     return Composition(resolve(document, host, errors), folder(composed.hydra))
 
 

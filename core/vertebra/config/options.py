@@ -11,8 +11,7 @@ from typing import Any
 import yaml
 
 from vertebra.config.defaults import GROUPS, defaults_of, plain, task_defaults
-from vertebra.config.paths import two_training_files
-from vertebra.config.resolve import resolve
+from vertebra.config.resolve import resolve, two_training_files
 from vertebra.config.schema import (
     AdapterConfig,
     BackboneConfig,
@@ -116,7 +115,7 @@ def configure(
     if not is_dataclass(data):
         errors += foreign_data(name, _choice(data or {}, None)[0])
     if "train" in (own.get("splits") or {}):
-        errors += two_training_files(document["data"].get("path"))
+        errors += two_training_files(document["data"], host)
     return resolve(document, host, errors)
 
 

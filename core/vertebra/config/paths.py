@@ -35,6 +35,11 @@ def expand(path: str) -> str:
     return os.path.expanduser(path)  # noqa: PTH111  (pathlib would also rewrite `./x`, and fails for an unknown user)
 
 
+def is_file(path: str) -> bool:
+    """Whether a path leads to a file."""
+    return os.path.isfile(expand(path))  # noqa: PTH113  (pathlib raises for what can be no path)
+
+
 def is_local(path: str) -> bool:
     """Whether a path means this machine: it can be no Hub name, ends like a file, or begins with a folder."""
     if not _HUB_NAME.fullmatch(path) or Path(path).suffix.lower() in _FILE_ENDINGS:
@@ -49,16 +54,6 @@ def check_encoding(name: str) -> None:
     except LookupError:
         near = did_you_mean(name, set(aliases.values()))
         raise ConfigError(f"There is no text encoding '{name}'.{near} Common ones: utf-8, latin-1, gb18030.") from None
-
-
-def two_training_files(path: object) -> list[str]:
-    """Return the line against `data.splits.train` of a user's own beside a `data.path` that is a file, or none."""
-    if not isinstance(path, str) or not os.path.isfile(expand(path)):  # noqa: PTH113  (pathlib raises for what can be no path)
-        return []
-    return [
-        f"data.path={path} is a file, which is the training split, and data.splits.train names another: set data.path to their "
-        "folder, or leave out data.splits.train."
-    ]
 
 
 def check_path(setting: str, path: str) -> None:

@@ -12,7 +12,7 @@ from vertebra.config.compatibility import combination_of, refusals, refusals_of_
 from vertebra.config.corpus_data import corpus_refusals
 from vertebra.config.defaults import GROUPS
 from vertebra.config.keeping import keeping_refusals
-from vertebra.config.paths import check_encoding, check_path, expand
+from vertebra.config.paths import check_encoding, check_path, expand, is_file
 from vertebra.config.schema import AdapterConfig, BackboneConfig, DataConfig, RunConfig, TaskChoice
 from vertebra.config.sharding import sharding_refusals
 from vertebra.config.validate import read, read_field, unknown_keys
@@ -66,6 +66,18 @@ def resolve(document: Mapping[str, Any], host: Host, errors: Sequence[str] = ())
         raise ConfigError("\n".join(errors))
     backbone = settled_packing(backbone, adapter, host)
     return RunConfig(tasks=(TaskChoice(name, settings, data),), backbone=backbone, seed=seed, **parts)
+
+
+def two_training_files(data: Any, host: Host) -> list[str]:
+    """Return the line against `data.splits.train` of a user's own beside a `data.path` that is a file, or none."""
+    path = data.get("path") if isinstance(data, Mapping) else None
+    readers = [ref.name for ref in host.refs("reader") if getattr(ref, "splits", None) == "files"]
+    if not isinstance(path, str) or data.get("format") not in ("auto", *readers) or not is_file(path):
+        return []
+    return [
+        f"data.path={path} is a file, which is the training split, and data.splits.train names another: set data.path to their "
+        "folder, or leave out data.splits.train."
+    ]
 
 
 def read_task(values: Any, host: Host, errors: list[str]) -> tuple[str, Any]:

@@ -26,7 +26,7 @@ from vertebra.data.encode import _tokenizer_fingerprint
 from vertebra.data.entries import Entries, cache_root
 from vertebra.data.files import listed, require_file, text_lines
 from vertebra.data.formats import STREAMS, Row, format_of
-from vertebra.data.load import fingerprint
+from vertebra.data.load import check_given_splits, fingerprint
 from vertebra.data.splits import find_files, on_hub
 from vertebra.errors import DataError
 
@@ -90,7 +90,9 @@ def find_texts(data: DataConfig, host: Host) -> dict[str, Texts]:
     hub = data.format == "hub" or (data.format == "auto" and data.path is not None and on_hub(data.path))
     if not hub and data.format in ("auto", *STREAMS):
         return {split: Texts(tuple(files)) for split, files in find_files(data).items()}
-    rows = host.get("reader", "hub" if hub else data.format).load()(data)
+    reader = host.get("reader", "hub" if hub else data.format)
+    check_given_splits(data, reader)
+    rows = reader.load()(data)
     return {split: Texts(rows=some) for split, some in rows.items()}
 
 

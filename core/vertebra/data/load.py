@@ -14,12 +14,13 @@ from vertebra.data.files import listed
 from vertebra.data.formats import Row
 from vertebra.data.groups import Numbered, group_rows
 from vertebra.data.rows import ID, MissingColumnError, by_place, check_mapping, own_id, take
-from vertebra.data.splits import SPLITS, TEST, TRAIN, VALID, cut, find_format
+from vertebra.data.splits import SPLITS, TEST, TRAIN, VALID, check_names, cut, find_format
 from vertebra.errors import DataError
 from vertebra.names import unknown
 
 if TYPE_CHECKING:
     from vertebra.host.manager import Host
+    from vertebra.host.refs import Ref
     from vertebra.tasks.task import Task
 
 
@@ -49,6 +50,7 @@ def load_splits(data: DataConfig, task: Task, host: Host, *, for_training: bool 
     _check_split_by(data.split_by, task)
     name = find_format(data) if data.format == "auto" else data.format
     reader = host.get("reader", name)
+    check_given_splits(data, reader)
     raw = reader.load()(data)
     _check_split_names(raw, name, task)
     split_by = data.split_by or getattr(raw, "split_by", None)
@@ -60,6 +62,7 @@ def load_splits(data: DataConfig, task: Task, host: Host, *, for_training: bool 
     if for_training and not rows.get(TRAIN):
         found = f" (it has: {listed(list(raw))})" if raw else ""
         raise DataError(f"The data at '{data.path}' has no training rows{found}. Set data.splits.train=FILE.")
+    _refuse_empty(rows, data, skipped)
     rows, cuts = _with_cuts(rows, data, split_by)
     # Who reads a score must know that nobody wrote these rows.
     made = [] if getattr(reader, "reads_path", True) else [f"synthetic data: {reader.summary or name}"]
@@ -191,6 +194,26 @@ def _checked_table(raw: Mapping[str, list[Row]], table: str, data: DataConfig, t
         except DataError as error:
             raise DataError(f"{table} row {number}: {error}") from None
     return rows
+
+
+def check_given_splits(data: DataConfig, reader: Ref) -> None:
+    """Raise `DataError` where `data.splits` names what is no split, or the reader would not read it."""
+    check_names(data)
+    if data.splits and getattr(reader, "splits", None) is None:
+        raise DataError(
+            f"data.splits: the reader '{reader.name}' finds its splits by itself, and would not read "
+            f"data.splits.{next(iter(data.splits))}. Leave it out."
+        )
+
+
+def _refuse_empty(rows: Mapping[str, list[Row]], data: DataConfig, skipped: Sequence[str]) -> None:
+    """Raise `DataError` for a split to evaluate on that is there and has nothing, which must not pass for none."""
+    for split in (VALID, TEST):
+        if split in rows and not rows[split]:
+            why = next((f" ({note})" for note in skipped if note.startswith(f"{split}:")), "")
+            raise DataError(
+                f"The {split} split of '{data.path}' has no rows{why}. Without it, it is cut from the training rows."
+            )
 
 
 def _check_split_by(column: str | None, task: Task) -> None:

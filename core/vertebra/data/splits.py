@@ -53,7 +53,7 @@ def find_files(data: DataConfig) -> dict[str, list[Path]]:
     """
     if data.path is None:
         raise DataError("data.path is not set. Give a folder, a file, or the name of a data set on the Hub.")
-    _check_names(data)
+    check_names(data)
     root = Path(data.path).expanduser()
     if not root.exists():
         raise DataError(f"{missing(root)} (A data set on the Hub is named OWNER/NAME.)")
@@ -87,7 +87,7 @@ def find_format(data: DataConfig) -> str:
 
 def pick_splits(data: DataConfig, names: Sequence[str]) -> dict[str, str]:
     """Return which of a data set's named splits is train, valid and test: as configured, else by name."""
-    _check_names(data)
+    check_names(data)
     picked: dict[str, str] = {}
     for split, name in data.splits.items():
         if not isinstance(name, str):
@@ -131,7 +131,8 @@ def _rank(seed: int, place: int) -> bytes:
     return hashlib.blake2b(f"{seed}:{place}".encode(), digest_size=8).digest()
 
 
-def _check_names(data: DataConfig) -> None:
+def check_names(data: DataConfig) -> None:
+    """Raise `DataError` where `data.splits` names what is no split."""
     for split in data.splits:
         if split not in SPLITS:
             raise DataError(f"data.splits: {unknown('split', split, SPLITS)}")

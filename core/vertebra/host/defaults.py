@@ -87,8 +87,9 @@ def register_schedulers() -> list[SchedulerRef]:
 @hookimpl
 def register_readers() -> list[ReaderRef]:
     """Bring the data formats."""
-    formats = ("columns", "csv", "tsv", "json", "parquet", "hub")
-    return [ReaderRef(name, f"vertebra.data.readers:read_{name}") for name in formats]
+    of_files = ("columns", "csv", "tsv", "json", "parquet")
+    files = [ReaderRef(name, f"vertebra.data.readers:read_{name}", splits="files") for name in of_files]
+    return [*files, ReaderRef("hub", "vertebra.data.readers:read_hub", splits="parts")]
 
 
 @hookimpl

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from vertebra.errors import PluginError
 
@@ -115,10 +115,13 @@ class SchedulerRef(Ref):
 class ReaderRef(Ref):
     """A function `(DataConfig) -> dict[str, list[Row]]`: the rows of each split, by a format's name.
 
-    `reads_path` says whether it reads what `data.path` names, which must then be given, or makes its rows itself.
+    `reads_path` says whether it reads what `data.path` names, which must then be given, or makes its rows itself. `splits`
+    says what `data.splits` names for it: `files`, as `vertebra.data.splits.find_files` finds them, or `parts` of other kinds,
+    such as tables; by default nothing, and a run that sets `data.splits` is refused.
     """
 
     reads_path: bool = True
+    splits: Literal["files", "parts"] | None = None
 
     kind = "reader"
 

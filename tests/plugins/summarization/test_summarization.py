@@ -173,6 +173,8 @@ def test_summaries_in_several_columns_are_the_references_of_one_row(tmp_path: Pa
     [
         ({"document": "", "summary": "s"}, "train row 2 .*column 'document' is empty"),
         ({"document": "d", "summary": " "}, "train row 2 .*column 'summary' is empty"),
+        ({"document": "d", "summary": ["good", None]}, r"train row 2 .*'summary' must be a text or a list of texts"),
+        ({"document": "d", "summary": {"a": 1}}, r"train row 2 .*'summary' must be a text or a list of texts"),
         ({"document": "d"}, "row 2: no summary; it has document"),
         ({"summary": "d"}, "row 2: no column for the document; it has summary"),
     ],
@@ -180,6 +182,12 @@ def test_summaries_in_several_columns_are_the_references_of_one_row(tmp_path: Pa
 def test_a_row_that_cannot_be_used_is_named(row: dict[str, Any], message: str, tmp_path: Path) -> None:
     write(tmp_path, train=[{"document": "d", "summary": "s"}, row])
     with pytest.raises(DataError, match=message):
+        splits_of(tmp_path)
+
+
+def test_an_empty_file_is_no_missing_split(tmp_path: Path) -> None:
+    write(tmp_path, train=[{"document": "d", "summary": "s"}] * 20, valid=[])
+    with pytest.raises(DataError, match=r"The valid split of '.*' has no rows"):
         splits_of(tmp_path)
 
 

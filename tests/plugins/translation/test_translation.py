@@ -205,6 +205,33 @@ def test_parallel_files_are_read_line_by_line(tmp_path: Path) -> None:
     assert [(row["source"], row["target"]) for row in rows["valid"]] == [("e", "f")]
 
 
+def test_files_that_data_splits_names(tmp_path: Path) -> None:
+    for name in ("train", "more", "dev"):
+        for language in ("en", "de"):
+            (tmp_path / f"{name}.{language}").write_text(f"{name} {language}\n" * 9)
+    rows = splits_of("parallel", tmp_path, splits={"train": ("train", "more"), "test": "dev"}).rows
+    assert [row["source"] for row in rows["test"]] == ["dev en"] * 9
+    assert len(rows["train"]) + len(rows["valid"]) == 18, "dev is the test split, and so not valid, too"
+    for splits, said in (
+        ({"validation": "more"}, r"no split 'validation'"),
+        (
+            {"train": ("train", "mor")},
+            r"data\.splits\.train: There is no file or folder '.*mor\.en'.*Did you mean 'more\.en'",
+        ),
+        ({"train": ()}, r"data\.splits\.train: the list of names is empty"),
+    ):
+        with pytest.raises(DataError, match=said):
+            splits_of("parallel", tmp_path, splits=splits)
+    for language in ("en", "de"):
+        (tmp_path / f"dev.{language}").write_text("")
+    with pytest.raises(DataError, match=r"The valid split of .* has no rows"):
+        splits_of("parallel", tmp_path)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/pairs.txt").write_text("a\tb\n" * 9)
+    with pytest.raises(DataError, match=r"'sentence_pairs' finds its splits by itself.*data\.splits\.test"):
+        splits_of("pairs", tmp_path / "one", splits={"test": "nosuch.txt"})
+
+
 def test_files_of_unequal_length_are_refused_with_both_counts(tmp_path: Path) -> None:
     (tmp_path / "train.en").write_text("a\nb\nc\n")
     (tmp_path / "train.de").write_text("d\ne\n")

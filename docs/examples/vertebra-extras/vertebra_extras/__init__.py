@@ -30,7 +30,7 @@ def register_adapters():
 
 @hookimpl
 def register_readers():
-    return [ReaderRef("sqlite", "vertebra_extras.readers:read", summary="tables of an SQLite database")]
+    return [ReaderRef("sqlite", "vertebra_extras.readers:read", summary="tables of an SQLite database", splits="parts")]
 
 
 @hookimpl
