@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from vertebra.config.schema import DataConfig
 from vertebra.data.files import text_lines
+from vertebra.data.formats import parse_json
 from vertebra.data.splits import find_files
 from vertebra.errors import DataError
 
@@ -32,10 +32,7 @@ def questions(path: Path, data: DataConfig) -> Iterator[Row]:
     A question that is marked as impossible has no answers, whatever is listed as plausible. Raises `DataError` for what
     is not JSON, or not of SQuAD's form.
     """
-    try:
-        document = json.loads("".join(text_lines(path, data.encoding)))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"'{path}' is not JSON: {error}.") from error
+    document = parse_json(path, 1, "".join(text_lines(path, data.encoding)), "A file of SQuAD is one object.")
     for number, article in enumerate(_list(document, "data", f"'{path}'"), start=1):
         where = f"'{path}': article {number}"
         for place, paragraph in enumerate(_list(article, "paragraphs", where), start=1):

@@ -143,6 +143,7 @@ def test_json_lines_and_lists(tmp_path: Path) -> None:
         ('{"text": "a"}\n"b"\n', 2, "a row must be a JSON object"),
         ('[{"text": "a"},\n {"text" "b"}]', 2, "not JSON"),
         ('{"text": "a"}\n{"text": "\\ud800"}\n', 2, "surrogate"),
+        ('[{"text": "\\ud83d\\ude00"},\n {"text": "b \\udE00"}]', 2, "surrogate"),
         ('{"text": ' + "[" * 200_000 + "\n", 1, "not JSON"),
         ('{"text": ' + "1" * 5000 + "}\n", 1, "not JSON"),
     ],

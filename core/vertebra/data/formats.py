@@ -36,6 +36,10 @@ SUFFIXES = {
 
 _BLANKS = re.compile("[ \t]+")  # no other white space: an ideographic space is a token of its own
 _DOCUMENT = "-DOCSTART-"
+_HALF_A_PAIR = re.compile(
+    r"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])|(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f][0-9a-f]{2}", re.IGNORECASE
+)
+LINES_OR_LIST = "A file holds one object a line, or a list of objects."
 
 
 def has_no_names(row: Row) -> bool:
@@ -114,7 +118,7 @@ def json_rows(path: Path, data: DataConfig) -> Iterator[Row]:
         if line.lstrip().startswith("["):
             yield from _json_list(path, number, chain([line], lines))
             return
-        yield _json_object(_parse_json(path, number, line), f"{path}:{number}")
+        yield _json_object(parse_json(path, number, line), f"{path}:{number}")
 
 
 def parquet_rows(path: Path, data: DataConfig) -> Iterator[Row]:
@@ -255,7 +259,7 @@ def _one_character(separator: str) -> str:
 
 
 def _json_list(path: Path, number: int, lines: Iterator[str]) -> Iterator[Row]:
-    objects = _parse_json(path, number, "".join(lines))
+    objects = parse_json(path, number, "".join(lines))
     for place, value in enumerate(objects, start=1):
         yield _json_object(value, f"{path}: item {place}")
 
@@ -266,18 +270,23 @@ def _json_object(value: Any, where: str) -> Row:
     return value
 
 
-def _parse_json(path: Path, number: int, text: str) -> Any:
+def parse_json(path: Path, number: int, text: str, form: str = LINES_OR_LIST) -> Any:
+    """Return the value that a text stands for, which begins in line `number` of a file.
+
+    Raises `DataError` with the line for what is not JSON, with `form` as a reminder, and for texts that are none.
+    """
     try:
         value = json.loads(text.rstrip())
         if "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{path}:{number + error.lineno - 1}: not JSON: {error.msg} (column {error.colno}). A file holds one "
-            "object a line, or a list of objects."
+            f"{path}:{number + error.lineno - 1}: not JSON: {error.msg} (column {error.colno}). {form}"
         ) from error
     except UnicodeEncodeError as error:
-        raise DataError(f"{path}:{number}: half of a surrogate pair (\\ud8…) in a text: {error.reason}") from error
+        half = _HALF_A_PAIR.search(text)
+        line = number + (text.count("\n", 0, half.start()) if half else 0)
+        raise DataError(f"{path}:{line}: half of a surrogate pair (\\ud8…) in a text: {error.reason}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}:{number}: not JSON that can be read: {error}") from error
     return value

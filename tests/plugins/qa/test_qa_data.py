@@ -89,7 +89,8 @@ def test_an_empty_context_is_named(tmp_path: Path, host: Host) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "all.json' is not JSON"),
+        ("{", r"all\.json:1: not JSON.*A file of SQuAD is one object"),
+        ('{"data": [\n{"paragraphs": [{"context": "x \\ud83d Paris"}]}]}', r"all\.json:2: half of a surrogate pair"),
         ("[]", "has no list 'data': it is not of SQuAD's form"),
         ('{"data": []}', "has no questions"),
         ('{"data": [{}]}', "article 1 has no list 'paragraphs'"),
