@@ -300,6 +300,36 @@ def tagged(folder: Path, path: Path) -> Path:
     return lines(folder, f"tagged-{path.name}", [{"task": "topic"} | row for row in rows])
 
 
+def test_a_txt_to_predict_on_is_text_unless_the_training_data_were_like_its_content(tmp_path: Path) -> None:
+    texts, sentences = tmp_path / "texts.txt", tmp_path / "test.txt"
+    texts.write_text("Ada sleeps.\n\nBob walks.\n\nEve runs.\n", encoding="utf-8")
+    sentences.write_text("Ada A\nsleeps B\n\nBob A\n\n", encoding="utf-8")
+
+    def tokens(file: Path, **data: Any) -> list[list[str]]:
+        return [row["tokens"] for row in iterate_file(file, DataConfig(**data), Words())]
+
+    as_text = [["Ada", "sleeps."], ["Bob", "walks."], ["Eve", "runs."]]
+    in_columns = [["Ada", "sleeps"], ["Bob"]]
+    (tmp_path / "train.txt").write_text("a A\nb B\n\nc A\nd B\n", encoding="utf-8")
+    for data in ({"format": "columns"}, {"format": "json"}, {"path": str(tmp_path / "train.txt")}, {}):
+        assert tokens(texts, **data) == as_text
+    assert tokens(sentences, format="columns") == tokens(sentences, path=str(tmp_path / "train.txt")) == in_columns
+    assert tokens(sentences, format="json") == [["Ada", "A"], ["sleeps", "B"], ["Bob", "A"]]
+    (tmp_path / "train.txt").rename(tmp_path / "moved.txt")
+    with pytest.raises(DataError, match=r"test\.txt' could be one text a line, or columns.*such as \.conll"):
+        tokens(sentences, path=str(tmp_path / "train.txt"))
+
+
+def test_a_cell_without_anything_is_refused(tmp_path: Path, host: Host) -> None:
+    path = tmp_path / "train.conll"
+    path.write_text("a\tx\n\nb\tx\n\ty\n", encoding="utf-8")
+    message = refused(DataConfig(path=str(path)), Words(), host)
+    assert message == f"train row 2 of '{path}': line 2 of this sentence has nothing in column 'tokens'."
+    path.write_text("a\t\n", encoding="utf-8")
+    assert "nothing in column 'tags'" in refused(DataConfig(path=str(path)), Words(), host)
+    assert [row["tokens"] for row in iterate_file(path, DataConfig(), Words())] == [["a"]], "tags are not needed"
+
+
 def test_the_training_data_s_encoding_and_separator_say_nothing_of_other_files(tmp_path: Path) -> None:
     data = DataConfig(format="tsv", encoding="latin-1", separator="@", columns={"text": 0, "label": 1})
     (tmp_path / "in.jsonl").write_text('{"text": "Café"}\n', encoding="utf-8")

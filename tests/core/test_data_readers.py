@@ -65,6 +65,10 @@ def test_columns_keep_odd_tokens(tmp_path: Path) -> None:
     assert rows_of(write(tmp_path, "b.bmes", "New York\tO\n\tO\n"))[0]["0"] == ["New York", ""]
 
 
+def test_blanks_before_a_line_are_no_column(tmp_path: Path) -> None:
+    assert rows_of(write(tmp_path, "a.conll", "  a O\nb\t O \n")) == [{"0": ["a", "b"], "1": ["O", "O"]}]
+
+
 def test_a_line_with_other_columns_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "a.conll", "a NN O\nb NN O\n\nc O\n")
     assert f"{path}:4: 2 columns where the lines before have 3" in refused(path)
@@ -276,6 +280,7 @@ def test_any_bytes_give_rows_or_a_data_error(tmp_path: Path, format: str, conten
         ('{"text": "a"}\n', "json"),
         ('[\n{"text": "a"}]\n', "json"),
         ("One sentence here.\nTwo.\n", "text"),
+        ("Ada sleeps.\n\nBob walks.\n\nEve runs.\n", "text"),
         ("A paragraph of\nmany lines\n\nand another one here\n", "text"),
         ("", "text"),
     ],

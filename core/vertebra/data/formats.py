@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,11 @@ def format_of(path: Path, data: DataConfig) -> str:
     return SUFFIXES.get(suffix) or _format_by_content(path, data)
 
 
+def is_plain_text(path: Path) -> bool:
+    """Whether a file's suffix is `.txt`, which says nothing of a form."""
+    return Path(_without_compression(path.name)).suffix.lower() == ".txt"
+
+
 def _format_by_content(path: Path, data: DataConfig) -> str:
     require_file(path)
     with path.open("rb") as file:
@@ -181,10 +186,19 @@ def _format_by_content(path: Path, data: DataConfig) -> str:
         return "text"
     if filled[0].lstrip().startswith(("{", "[{")) or filled[0].strip() == "[":
         return "json"
-    columns = [line for line in filled if not line.startswith(_DOCUMENT)]
-    if len(filled) < len(lines) and columns and _alike(columns, _splitter(data.separator, columns[0])):
+    if _has_sentences(lines, data):
         return "columns"
     return "tsv" if _alike(filled, lambda line: line.split(data.separator or "\t")) else "text"
+
+
+def _has_sentences(lines: Sequence[str], data: DataConfig) -> bool:
+    """Whether lines are tokens with their tags, a blank line between sentences; texts with blank lines between them are not."""
+    is_blank = [not line.strip(" \t") for line in lines]
+    is_mark = [line.startswith(_DOCUMENT) for line in lines]
+    tokens = [line for line, blank, mark in zip(lines, is_blank, is_mark, strict=True) if not blank and not mark]
+    of_several_lines = any(not one and not following for one, following in pairwise(is_blank))
+    like_sentences = any(is_blank) and (of_several_lines or any(is_mark))
+    return like_sentences and bool(tokens) and _alike(tokens, _splitter(data.separator, tokens[0]))
 
 
 def _alike(lines: Sequence[str], split: Callable[[str], list[str]]) -> bool:
@@ -211,7 +225,7 @@ def _sentence(fields: list[list[str]]) -> Row:
 
 def _splitter(separator: str | None, line: str) -> Callable[[str], list[str]]:
     if separator is None and "\t" not in line:
-        return lambda one: _BLANKS.split(one.rstrip(" \t"))
+        return lambda one: _BLANKS.split(one.strip(" \t"))
     return lambda one: one.split(separator or "\t")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vertebra.config.schema import DataConfig
 from vertebra.data.files import listed
-from vertebra.data.formats import STREAMS, Row, format_of, has_no_names, numbered
+from vertebra.data.formats import STREAMS, Row, format_of, has_no_names, is_plain_text, numbered
 from vertebra.data.groups import Numbered, group_neighbours
 from vertebra.data.load import in_own_terms, row_id
 from vertebra.data.rows import ID, MissingColumnError, take
@@ -39,7 +39,9 @@ def checked(row: Row, task: Task) -> Row:
 
 
 def iterate_file(path: Path, data: DataConfig, task: Task, encoding: str = UTF_8) -> Iterator[Row]:
-    """Yield the rows of a file for prediction; a plain text file gives one text a line.
+    """Yield the rows of a file for prediction.
+
+    Its ending says its format. A `.txt` is one text a line, unless the training data had the format of its content.
 
     `data` is the configuration that the task was trained with: its names of columns count wherever a row has them, its
     numbers where rows have no names, its separator for files of the training data's format. The encoding is not the
@@ -78,9 +80,16 @@ def iterate_mixed_file(
 
 def _form(path: Path, trained: DataConfig, task: Task, encoding: str) -> tuple[str, DataConfig]:
     """Return a file's format, and the configuration without what the training data's form says of other files."""
-    data = replace(trained, encoding=encoding)
+    data, of_training = replace(trained, encoding=encoding), _trained_format(trained)
     name = format_of(path, data)
-    if _trained_format(trained) not in (name, None):
+    if is_plain_text(path) and name not in ("text", of_training):
+        if of_training is None:
+            raise DataError(
+                f"'{path}' could be one text a line, or {name} as the training data may have been, which are no longer at "
+                f"'{trained.path}' to tell. Give it the ending of its format, such as .conll, .tsv or .jsonl."
+            )
+        name = "text"
+    if of_training not in (name, None):
         data = replace(data, separator=None)
     if numbered(data) and name in ("csv", "tsv") and _has_header(path, name, data, task):
         data = in_own_terms(data)

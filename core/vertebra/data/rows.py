@@ -34,7 +34,17 @@ def take(row: Row, types: Mapping[str, type], data: DataConfig, *, only: Collect
     Raises `MissingColumnError` where one is not there, and `DataError` where a value is not of the declared type.
     """
     keys = find_columns(row, types, data, only=only)
-    return {column: _convert(row[key], types[column], column) for column, key in keys.items()}
+    taken = {column: _convert(row[key], types[column], column) for column, key in keys.items()}
+    if has_no_names(row):
+        _refuse_empty_cells(taken)
+    return taken
+
+
+def _refuse_empty_cells(row: Row) -> None:
+    """Raise `DataError` where a line of a file of columns has nothing in a column that is read."""
+    for column, values in row.items():
+        if isinstance(values, list) and "" in values:
+            raise DataError(f"line {values.index('') + 1} of this sentence has nothing in column '{column}'.")
 
 
 def find_columns(
