@@ -64,15 +64,18 @@ RANDOM = ("backbone.init=random",)
 """The same backbone without what it learnt before."""
 
 
-def both(title: str, option: str, path: str, *settings: str, small: tuple[str, ...] = SMALL) -> dict[str, Experiment]:
-    """Return an experiment in its full and in its small budget, each also from random weights."""
+def both(title: str, option: str, path: str, pretrained: tuple[str, ...] = ()) -> dict[str, Experiment]:
+    """Return an experiment in its full and in its small budget, each also from random weights.
+
+    `pretrained` is what was best on validation for pretrained weights; random ones look as the task prefers.
+    """
     name = option.replace("/", "-").replace("_", "-")
     plain = f"{title}, random weights"
     return {
-        name: Experiment(title, option, path, settings),
-        f"{name}-random": Experiment(plain, option, path, (*RANDOM, *settings)),
-        f"{name}-small": Experiment(title, option, path, (*settings, *small), "small"),
-        f"{name}-random-small": Experiment(plain, option, path, (*RANDOM, *settings, *small), "small"),
+        name: Experiment(title, option, path, pretrained),
+        f"{name}-random": Experiment(plain, option, path, RANDOM),
+        f"{name}-small": Experiment(title, option, path, (*pretrained, *SMALL), "small"),
+        f"{name}-random-small": Experiment(plain, option, path, (*RANDOM, *SMALL), "small"),
     }
 
 
@@ -96,27 +99,37 @@ class Study:
         }
 
 
-ADAPTERS = {
-    name: (f"adapter={name}",)
-    for name in (
-        "none",
-        "lora",
-        "rslora",
-        "dora",
-        "adalora",
-        "ia3",
-        "prefix",
-        "bottleneck",
-        "layer_norm",
-        "top_layers",
-        "frozen",
-    )
-} | {"lora-attention": ("adapter=lora", "adapter.targets=attention")}
+ADAPTERS: dict[str, tuple[str, ...]] = (
+    {"none": ()}
+    | {
+        name: (f"adapter={name}",)
+        for name in (
+            "lora",
+            "rslora",
+            "dora",
+            "adalora",
+            "ia3",
+            "prefix",
+            "bottleneck",
+            "layer_norm",
+            "top_layers",
+            "frozen",
+        )
+    }
+    | {
+        "lora-attention": ("adapter=lora", "adapter.targets=attention"),
+        "lora-rank-64": ("adapter=lora", "adapter.rank=64", "adapter.alpha=128"),
+        "all-layers": ("adapter=top_layers", "adapter.layers=6"),  # of nano: all but its embeddings
+    }
+)
 ATTENTION = {
-    "causal": ("backbone.attention=causal",),
+    "causal": (),
     "upper-half": ("backbone.attention=0.5",),
     "bidirectional": ("backbone.attention=bidirectional",),
+    "upper-half-mntp": ("backbone=hf", "backbone.path=runs/mntp-half/model/backbone", "backbone.attention=0.5"),
+    "bidirectional-mntp": ("backbone=hf", "backbone.path=runs/mntp/model/backbone", "backbone.attention=bidirectional"),
 }
+PACKING = {"packed": (), "padded": ("backbone.packing=padded",)}
 STUDIES = {
     "adapters-ner": Study(
         "Adapters: named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003", ADAPTERS, ("trainer.max_steps=1200",)
@@ -131,6 +144,13 @@ STUDIES = {
         ATTENTION,
         ("trainer.max_steps=1200",),
     ),
+    "packing-ner": Study(
+        "Packed against padded: named entities, CoNLL-2003",
+        "ner/conll2003",
+        "ner/conll2003",
+        PACKING,
+        ("trainer.max_steps=1200",),
+    ),
     "attention-qa": Study(
         "Attention: question answering, SQuADShifts", "qa/squadshifts", "qa/squadshifts", ATTENTION, SMALL
     ),
@@ -138,7 +158,7 @@ STUDIES = {
 
 EXPERIMENTS: dict[str, Experiment] = {
     "ner-sample": Experiment("Named entities, synthetic sample", "ner/sample", budget="small"),
-    **both("Named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003"),
+    **both("Named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003", pretrained=("backbone.attention=0.5",)),
     **both("Named entities, Chinese résumés", "ner/resume_zh", "ner/resume_zh"),
     **both("Sentiment, SST-2", "sentiment/sst2", "sentiment/sst2"),
     **both("Sentiment, Financial PhraseBank", "sentiment/financial_phrasebank", "sentiment/financial_phrasebank"),
@@ -146,7 +166,11 @@ EXPERIMENTS: dict[str, Experiment] = {
     **both("Question answering, SQuADShifts", "qa/squadshifts", "qa/squadshifts"),
     **both("Answer selection, WikiQA", "answer_selection/wikiqa", "answer_selection/wikiqa"),
     **both("Summarization, AESLC", "summarization/aeslc", "summarization/aeslc"),
-    **both("Translation, Multi30k English to German", "translation/multi30k_en_de", "translation/multi30k_en_de"),
+    **both(
+        "Translation, Multi30k English to German",
+        "translation/multi30k_en_de",
+        "translation/multi30k_en_de",
+    ),
     **both("Translation, Tatoeba English to Chinese", "translation/tatoeba_en_zh", "translation/tatoeba_en_zh"),
     **both("Recommendation, MovieLens 100K", "recommendation/ml_100k", "recommendation/ml-100k"),
     **{name: row for study, one in STUDIES.items() for name, row in one.experiments(study).items()},

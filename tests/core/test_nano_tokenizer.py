@@ -7,6 +7,7 @@ import lzma
 from importlib.resources import as_file, files
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,10 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel, AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
 
 from vertebra.cli.tokenizer import main
+from vertebra.config.schema import BackboneConfig
+from vertebra.engine.loading import load_backbone
 from vertebra.errors import ConfigError, DataError
+from vertebra.host.manager import create_host
 from vertebra.tokenizer import END_OF_TEXT, train_tokenizer
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -45,8 +49,21 @@ def test_a_change_of_nano_needs_a_new_version(folder: Path) -> None:
     version = json.loads((folder / "version.json").read_text(encoding="utf-8"))
     digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in ("config.json", "tokenizer.json")))
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes())
-    expected = {"version": "0.3", "weights": weights.hexdigest(), "fingerprint": digest.hexdigest()}
+    expected = {"version": "0.4", "weights": weights.hexdigest(), "fingerprint": digest.hexdigest()}
     assert version == {"name": "nano", **expected}
+
+
+def test_nano_drops_values_where_its_weights_are_random_alone() -> None:
+    host = create_host()
+
+    def dropout(**settings: Any) -> tuple[float, float]:
+        config = load_backbone(BackboneConfig(**settings), host).model.config
+        return config.resid_pdrop, config.embd_pdrop
+
+    assert dropout() == (0.0, 0.0)
+    assert dropout(init="random") == (0.2, 0.2)
+    assert dropout(init="random", config={"resid_pdrop": 0.1}) == (0.1, 0.2)
+    assert dropout(config={"resid_pdrop": 0.1}) == (0.1, 0.0)
 
 
 @given(text=st.text())

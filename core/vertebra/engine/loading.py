@@ -170,7 +170,7 @@ def load_tokenizer(config: BackboneConfig, host: Host) -> PreTrainedTokenizerBas
 
 
 def load_model_config(config: BackboneConfig, source: BackboneSource) -> PretrainedConfig:
-    """Load the model's configuration with the changes of `backbone.config`."""
+    """Load the model's configuration with the changes of `backbone.config`, and those for random weights."""
     _check_family(source)
     try:
         with _hub_errors(source):
@@ -179,7 +179,8 @@ def load_model_config(config: BackboneConfig, source: BackboneSource) -> Pretrai
         raise BackboneError(
             f"Cannot read the model configuration of '{source.location}': {_first_line(error)}"
         ) from error
-    for name, value in config.config.items():
+    random = config.init == "random" or not source.has_weights
+    for name, value in {**(source.from_random if random else {}), **config.config}.items():
         if not hasattr(loaded, name):
             raise BackboneError(f"backbone.config: {unknown('setting', name, loaded.to_dict())}")
         try:

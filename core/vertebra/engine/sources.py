@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.errors import BackboneError
@@ -23,13 +25,20 @@ class BackboneSource:
     """Whether trained weights are there; without them `init=auto` means random."""
     version: str | None = None
     """Of a backbone that comes with a package, and may be another one in the next."""
+    from_random: Mapping[str, Any] = field(default_factory=dict)
+    """Changes of its configuration where it begins with random weights; what `backbone.config` names comes before them."""
+
+
+FROM_RANDOM = {"embd_pdrop": 0.2, "resid_pdrop": 0.2}
+"""Random weights overfit a task's rows without it; weights that have learnt before lose more by it than they gain."""
 
 
 def nano(config: BackboneConfig) -> BackboneSource:
     """Return the backbone in the package: a small GPT-2 with its own tokenizer."""
     folder = Path(str(resources.files("vertebra") / "nano"))
     version = json.loads((folder / "version.json").read_text(encoding="utf-8"))["version"]
-    return BackboneSource(str(folder), has_weights=(folder / "model.safetensors").exists(), version=version)
+    trained = (folder / "model.safetensors").exists()
+    return BackboneSource(str(folder), has_weights=trained, version=version, from_random=FROM_RANDOM)
 
 
 def hf(config: BackboneConfig) -> BackboneSource:
