@@ -29,6 +29,7 @@ from vertebra.names import unknown
 OWN = ("data", "task", *OF_CHOICE)
 """What a member has of its own; all else is the run's."""
 SHARED = tuple(group for group in GROUPS if group != "data")
+MORE_METRICS = "trainer.more_metrics goes with one task: metrics are those of the tasks where there are several."
 
 
 @dataclass
@@ -99,6 +100,8 @@ def find_members(overrides: Sequence[str], host: Host) -> Members:
         else:
             sign = key[: len(key) - len(key.lstrip("+~"))]
             members.own[owner].append(f"{sign}{rest}={value}")
+    if len(names) > 1 and any(override.lstrip("+").startswith("trainer.more_metrics=") for override in members.shared):
+        errors.append(MORE_METRICS)  # before each task says which of these metrics it does not have
     if errors:
         raise ConfigError("\n".join(errors))
     return members
@@ -138,9 +141,7 @@ def join(
             "the best checkpoint, or loss."
         )
     if first.trainer.more_metrics:
-        errors.append(
-            "trainer.more_metrics goes with one task: metrics are those of the tasks where there are several."
-        )
+        errors.append(MORE_METRICS)
     if first.gpu.shard:
         errors.append(
             "gpu.shard=true goes with one task: in a pass without sequences of a task its head has no gradients to exchange. "

@@ -100,7 +100,7 @@ def test_a_run_is_evaluated_on_squad_s_json(qa: Path, tmp_path: Path, capsys: py
         "task=qa",
         "data=qa/squad",
         f"data.path={file}",
-        "data.splits={train: dev.json, valid: dev.json}",
+        "data.splits={valid: dev.json}",
         *SHORT,
     )
     out = tmp_path / "out"
