@@ -84,9 +84,12 @@ def test_every_command_is_understood(block: Block, host: Host, tmp_path: Path) -
 
 def _put_there(arguments: list[str]) -> None:
     """Make the files that the settings name: whether they are there is looked at when a run is composed."""
+    of_splits = any(word.startswith("data.splits.train=") for word in arguments)  # files in that folder, then
     for path in (Path(word.partition("=")[2]) for word in arguments if re.match(r"(\w+\.)?data\.path=", word)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.mkdir(exist_ok=True) if of_splits else path.touch()
+    for path in (Path(word.partition("=")[2]) for word in arguments if re.match(r"backbone\.path=.*/", word)):
+        path.mkdir(parents=True, exist_ok=True)
     for task, place in (
         one.groups() for word in arguments if (one := re.match(r"(\w+)\.(?:ewc|head)_from=(.*)", word))
     ):
