@@ -239,6 +239,33 @@ def test_adalora_leaves_the_ranks_that_matter() -> None:
     assert left[-3:] == [2 * matrices] * 3, "in the end the mean rank that was asked for"
 
 
+@pytest.mark.parametrize("name", ["lora", "rslora", "adalora"])
+def test_the_automatic_rate_changes_the_weights_as_much_whatever_rank_and_alpha(name: str) -> None:
+    more = {"first_rank": 32} if name == "adalora" else {}
+    changes = [
+        change_by_three_steps(name, rank=rank, alpha=alpha, **more)
+        for rank, alpha in [(8, 16.0), (8, 64.0), (2, 4.0), (32, 64.0), (32, 16.0)]
+    ]
+    assert max(changes) < 2.5 * min(changes), changes
+
+
+def change_by_three_steps(name: str, **settings: Any) -> float:
+    """Return how far hidden states are moved by three steps of Adam at `rate_scale` times one rate."""
+    backbone = adapted(name, **settings)
+    config = configure(HOST, task="ner", adapter={"name": name, **settings}).adapter
+    batch = batch_of(tiny.sequences(LENGTHS))
+    with torch.no_grad():  # as an adapter begins: it adds nothing
+        for key, parameter in trained_parameters(backbone):
+            parameter.mul_(0 if "lora_B" in key else 1)
+    before_TD = backbone(batch).detach()
+    optimizer = torch.optim.Adam([one for _, one in trained_parameters(backbone)], lr=1e-4 * config.rate_scale)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss_of(backbone(batch), batch).backward()
+        optimizer.step()
+    return float((backbone(batch).detach() - before_TD).norm())
+
+
 # --- files
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -30,6 +31,16 @@ class LoRAConfig(AdapterConfig):
     targets: Targets = "all"
     """Which matrices: all of the layers, those of attention that peft adapts in this family, or the ends of their names."""
 
+    @property
+    def rate_scale(self) -> float:
+        """Keep what a step changes in a matrix as large as with the default rank and alpha.
+
+        Under Adam every number of the second factor moves by about the rate, and those of all ranks towards the same
+        end: the change is as rate · rank · alpha / rank, with rslora as rate · rank · alpha / √rank.
+        """
+        same = LoRAConfig()
+        return same.alpha / self.alpha * (math.sqrt(same.rank / self.rank) if self.name == "rslora" else 1.0)
+
 
 @dataclass(frozen=True)
 class AdaLoRAConfig(AdapterConfig):
@@ -52,6 +63,11 @@ class AdaLoRAConfig(AdapterConfig):
     """The share of the steps, the last ones, in which ranks stay."""
     orthogonality: Annotated[float, Gt(0)] = 0.1
     """The weight in the loss of how far the factors are from orthogonal."""
+
+    @property
+    def rate_scale(self) -> float:
+        """Keep what a step changes in a matrix as large as with the default alpha, as with lora."""
+        return AdaLoRAConfig().alpha / self.alpha
 
     def __post_init__(self) -> None:
         """Refuse ranks that would have to grow, and a schedule without steps in which they move."""

@@ -102,6 +102,11 @@ class AdapterConfig(Strict):
     name: str = "none"
     """A registered adapter; `none` trains the whole backbone."""
 
+    @property
+    def rate_scale(self) -> float:
+        """What these settings make of the rate that `trainer.learning_rate=auto` means at the adapter's defaults."""
+        return 1.0
+
 
 @dataclass(frozen=True)
 class GPUConfig(Strict):

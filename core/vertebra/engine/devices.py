@@ -12,6 +12,7 @@ from accelerate.utils import broadcast_object_list
 
 from vertebra.config.schema import GPUConfig
 from vertebra.engine.allocator import keep_large_buffers
+from vertebra.engine.primitive_caches import keep_few_primitives
 from vertebra.engine.ranks import world_size
 from vertebra.engine.token_budget import TokenBudget
 from vertebra.errors import RunError
@@ -112,6 +113,7 @@ def set_up(config: GPUConfig) -> Devices:
     threads = threads_of(config, started)
     torch.set_num_threads(threads)
     keep_large_buffers()
+    keep_few_primitives()
     precision = config.precision if config.precision != "auto" else "bf16" if native_bf16(on_gpu) else "fp32"
     budget = config.token_budget if config.token_budget != "auto" else 32768 if on_gpu else 4096
     if config.deterministic:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from vertebra.config.schema import TrainerConfig
+from vertebra.config.schema import AdapterConfig, TrainerConfig
 from vertebra.engine.backbone import BackboneInfo
 from vertebra.host.manager import Host
 from vertebra.host.refs import AdapterRef
@@ -42,8 +42,8 @@ def settle(
     )
 
 
-def rate_factor(adapter: str, host: Host) -> float:
-    """Return what an adapter's rate is in terms of the whole backbone's, as its reference declares it."""
-    ref = host.get("adapter", adapter)
+def rate_factor(adapter: AdapterConfig, host: Host) -> float:
+    """Return what an adapter's rate is in terms of the whole backbone's: what its reference declares, at its settings."""
+    ref = host.get("adapter", adapter.name)
     assert isinstance(ref, AdapterRef)
-    return ref.rate
+    return ref.rate * adapter.rate_scale

@@ -161,7 +161,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
     if config.gpu.token_budget == "auto" and devices.accelerator.device.type == "cuda":
         measured = [measured_budget(model, part.task, part.encoded["train"].features, devices) for part in parts]
         devices = devices.with_budget(min(measured))
-    factor = rate_factor(config.adapter.name, host)
+    factor = rate_factor(config.adapter, host)
     trainer_config = settle(
         config.trainer, backbone.info, rows_of_epoch(parts), frozen=config.backbone.freeze, factor=factor
     )
