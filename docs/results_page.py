@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -36,13 +37,15 @@ def studies(folder: Path) -> str:
 
 
 def study(title: str, experiments: Sequence[Mapping[str, Any]]) -> str:
-    """Return what its experiments trained and how they scored, the best first, and the command that makes the first of them."""
+    """Return what its experiments trained and how they scored, the best first, and the command that all share."""
     metric, split, higher = experiments[0]["metric"], split_of(experiments[0]), experiments[0]["higher_is_better"]
 
     def average_of(one: Mapping[str, Any]) -> float:
         return mean(run["scores"][split][metric] for run in one["runs"])
 
     ordered = sorted(experiments, key=average_of, reverse=higher)
+    lines = [shlex.split(one["line"]) for one in experiments]
+    common = [word for word in lines[0] if all(word in line for line in lines)]
     rows = [
         [
             one["title"],
@@ -53,6 +56,7 @@ def study(title: str, experiments: Sequence[Mapping[str, Any]]) -> str:
             SCALE.span(metric, one["runs"][0]["intervals"][split][metric]),
             str(len(one["runs"])),
             duration(mean(run["seconds"] for run in one["runs"])),
+            f"`{own}`" if (own := shlex.join(word for word in shlex.split(one["line"]) if word not in common)) else "",
         ]
         for one in ordered
     ]
@@ -65,11 +69,12 @@ def study(title: str, experiments: Sequence[Mapping[str, Any]]) -> str:
         "95 % interval, seed 1",
         "seeds",
         "time of a run",
+        "settings",
     ]
     return "\n\n".join(
         [
             f"### {title}",
-            f"```bash needs the data\n{command(ordered[0])}\n```",
+            f"```bash needs the data\n{shlex.join(common)} seed=1\n```",
             table(columns, rows),
             made_with([run for one in ordered for run in one["runs"]]),
         ]
@@ -160,7 +165,11 @@ def made_with(runs: Sequence[Mapping[str, Any]]) -> str:
         f"{b['init']} weights, {b['attention']} attention"
         for b in (run["backbone"] for run in runs)
     }
-    made = dict.fromkeys(f"{run['date']} on {machine(run['environment'])}" for run in runs)
+    commits: dict[str, dict[str, None]] = {}
+    for run in runs:
+        where = f"{run['date']} on {machine(run['environment'])}"
+        commits.setdefault(where, {})[run["environment"].get("git_commit", "unknown")[:12]] = None
+    made = (f"{where}, commit{'s' * (len(of) > 1)} {', '.join(of)}" for where, of in commits.items())
     notes = dict.fromkeys(note for run in runs for note in run["notes"])
     return f"Model: {'; '.join(sorted(backbones))}. Made {'; and '.join(made)}. Notes: {'; '.join(notes) or 'none'}."
 
@@ -169,8 +178,7 @@ def machine(environment: Mapping[str, Any]) -> str:
     """Say in words what a run ran on, and with."""
     gpu = "" if environment.get("gpu", "none") == "none" else f" and {environment['gpu']}"
     versions = ", ".join(f"{name} {environment[name]}" for name in VERSIONS if name in environment)
-    commit = f", commit {environment['git_commit'][:12]}" if "git_commit" in environment else ""
-    return f"{environment['cpu']} with {environment['cores']} cores{gpu} ({versions}{commit})"
+    return f"{environment['cpu']} with {environment['cores']} cores{gpu} ({versions})"
 
 
 def split_of(one: Mapping[str, Any]) -> str:

@@ -127,7 +127,7 @@ def test_a_table_has_baselines_seeds_and_their_mean(tmp_path: Path) -> None:
     assert "| seed 2 | 70.00 | 52.00 | 40.0–60.0 | 50.00 | 12 min 34 s |" in lines
     assert "| **mean** | 70.00 ± 0.00 | **52.00 ± 2.00** |  | 50.00 ± 0.00 |  |" in lines
     assert "vertebra train task=qa seed=1,2,3 --multirun" in lines
-    assert "Made 2026-01-02 on a processor with 2 cores (vertebra 0.1.0, commit ffffffffffff)" in lines[-1]
+    assert "Made 2026-01-02 on a processor with 2 cores (vertebra 0.1.0), commit ffffffffffff" in lines[-1]
     assert len({line.count("|") for line in lines if line.startswith("|") and "Answers" not in line}) <= 2
 
 
@@ -160,10 +160,10 @@ def test_a_study_is_one_table_of_its_rows(tmp_path: Path, monkeypatch: pytest.Mo
     assert loaded.main(["--seeds", "1", "--runs", str(tmp_path / "runs"), "--data", str(tmp_path)]) == 0
     text = page.studies(tmp_path / "json")
     assert "### Adapters, tiny" in text
-    assert "adapter=frozen" in text or "adapter=none" in text  # the command of the best
+    assert "trainer.max_steps=3 seed=1\n```" in text, "the command is what the rows share"
     cells = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
-    assert "| 100 % |" in cells["none"]
-    assert "| 0 % |" in cells["frozen"]
+    assert "| 100 % |" in cells["none"] and cells["none"].endswith("| `adapter=none` |")
+    assert "| 0 % |" in cells["frozen"] and cells["frozen"].endswith("| `adapter=frozen` |")
     assert page.results(tmp_path / "json", "full") == "No experiment of this budget has been run yet."
 
 
