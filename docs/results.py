@@ -64,17 +64,14 @@ RANDOM = ("backbone.init=random",)
 """The same backbone without what it learnt before."""
 
 
-def both(title: str, option: str, path: str, pretrained: tuple[str, ...] = ()) -> dict[str, Experiment]:
-    """Return an experiment in its full and in its small budget, each also from random weights.
-
-    `pretrained` is what was best on validation for pretrained weights; random ones look as the task prefers.
-    """
+def both(title: str, option: str, path: str) -> dict[str, Experiment]:
+    """Return an experiment in its full and in its small budget, each also from random weights."""
     name = option.replace("/", "-").replace("_", "-")
     plain = f"{title}, random weights"
     return {
-        name: Experiment(title, option, path, pretrained),
+        name: Experiment(title, option, path),
         f"{name}-random": Experiment(plain, option, path, RANDOM),
-        f"{name}-small": Experiment(title, option, path, (*pretrained, *SMALL), "small"),
+        f"{name}-small": Experiment(title, option, path, SMALL, "small"),
         f"{name}-random-small": Experiment(plain, option, path, (*RANDOM, *SMALL), "small"),
     }
 
@@ -122,8 +119,9 @@ ADAPTERS: dict[str, tuple[str, ...]] = (
         "all-layers": ("adapter=top_layers", "adapter.layers=6"),  # of nano: all but its embeddings
     }
 )
+CAUSAL = ("backbone.attention=causal",)
 ATTENTION = {
-    "causal": (),
+    "causal": CAUSAL,
     "upper-half": ("backbone.attention=0.5",),
     "bidirectional": ("backbone.attention=bidirectional",),
     "upper-half-mntp": ("backbone=hf", "backbone.path=runs/mntp-half/model/backbone", "backbone.attention=0.5"),
@@ -132,10 +130,14 @@ ATTENTION = {
 PACKING = {"packed": (), "padded": ("backbone.packing=padded",)}
 STUDIES = {
     "adapters-ner": Study(
-        "Adapters: named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003", ADAPTERS, ("trainer.max_steps=1200",)
+        "Adapters: named entities, CoNLL-2003",
+        "ner/conll2003",
+        "ner/conll2003",
+        ADAPTERS,
+        (*CAUSAL, "trainer.max_steps=1200"),
     ),
     "adapters-sst2": Study(
-        "Adapters: sentiment, SST-2", "sentiment/sst2", "sentiment/sst2", ADAPTERS, ("trainer.max_steps=600",)
+        "Adapters: sentiment, SST-2", "sentiment/sst2", "sentiment/sst2", ADAPTERS, (*CAUSAL, "trainer.max_steps=600")
     ),
     "attention-ner": Study(
         "Attention: named entities, CoNLL-2003",
@@ -149,7 +151,7 @@ STUDIES = {
         "ner/conll2003",
         "ner/conll2003",
         PACKING,
-        ("trainer.max_steps=1200",),
+        (*CAUSAL, "trainer.max_steps=1200"),
     ),
     "attention-qa": Study(
         "Attention: question answering, SQuADShifts", "qa/squadshifts", "qa/squadshifts", ATTENTION, SMALL
@@ -158,7 +160,7 @@ STUDIES = {
 
 EXPERIMENTS: dict[str, Experiment] = {
     "ner-sample": Experiment("Named entities, synthetic sample", "ner/sample", budget="small"),
-    **both("Named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003", pretrained=("backbone.attention=0.5",)),
+    **both("Named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003"),
     **both("Named entities, Chinese résumés", "ner/resume_zh", "ner/resume_zh"),
     **both("Sentiment, SST-2", "sentiment/sst2", "sentiment/sst2"),
     **both("Sentiment, Financial PhraseBank", "sentiment/financial_phrasebank", "sentiment/financial_phrasebank"),

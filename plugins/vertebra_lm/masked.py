@@ -26,6 +26,7 @@ class MaskedNextToken(CorpusTask):
     name: ClassVar[str] = "mntp"
     metrics: ClassVar[tuple[str, ...]] = ("bits_per_token", "token_hits")
     attention: ClassVar[Literal["causal", "bidirectional"]] = "bidirectional"
+    looks_ahead: ClassVar[bool] = True
 
     def read_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Find the token that masks."""

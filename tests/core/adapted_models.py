@@ -15,7 +15,8 @@ from vertebra.config.options import configure
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.adapters.adapter import adapt, trained_parameters
 from vertebra.engine.attention import PACKED
-from vertebra.engine.backbone import Backbone, BackboneInfo, Direction, Packing
+from vertebra.engine.backbone import Backbone, BackboneInfo, Packing
+from vertebra.engine.directions import Direction
 from vertebra.engine.loading import load_tokenizer
 from vertebra.engine.packing import PackedBatch, pack
 from vertebra.tasks.features import Features

@@ -40,8 +40,9 @@ from vertebra.engine.adapters import parts
 from vertebra.engine.adapters.adalora import AdaLoRAAdapter
 from vertebra.engine.adapters.adapter import Adapter, adapt, leave_room, trained_parameters
 from vertebra.engine.attention import PACKED
-from vertebra.engine.backbone import Backbone, Direction, Packing, run_padded
+from vertebra.engine.backbone import Backbone, Packing, run_padded
 from vertebra.engine.counting import count_parameters
+from vertebra.engine.directions import Direction
 from vertebra.engine.model import TaskModel
 from vertebra.errors import BackboneError, ConfigError, RunError
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from vertebra.engine import attention_varlen
 from vertebra.engine.attention import PACKED
 from vertebra.engine.attention_varlen import attend_varlen, options, why_not
-from vertebra.engine.backbone import Attention, run_packed
+from vertebra.engine.backbone import run_packed
+from vertebra.engine.directions import Attention
 from vertebra.engine.loading import checkpoint_activations
 from vertebra.engine.packing import pack
 

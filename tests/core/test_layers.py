@@ -16,10 +16,11 @@ from transformers.pytorch_utils import Conv1D
 
 from vertebra.engine import attention, prepacked
 from vertebra.engine.attention import PACKED
-from vertebra.engine.backbone import Attention, rounded_to, run_packed, run_padded, run_written_out
+from vertebra.engine.backbone import rounded_to, run_packed, run_padded, run_written_out
 from vertebra.engine.blocks import functions
 from vertebra.engine.blocks.kernels import PrepackedKernels
 from vertebra.engine.blocks.passes import find_pass
+from vertebra.engine.directions import Attention
 from vertebra.engine.loading import checkpoint_activations
 from vertebra.engine.packing import PackedBatch, pack, rounded
 from vertebra.engine.prepacked import can_prepack

@@ -24,8 +24,9 @@ from vertebra.engine.adapters.adapter import adapt, freeze, trained_parameters
 from vertebra.engine.adapters.mixed import LoRA, MixedBackbone
 from vertebra.engine.adapters.views import own_what_is_trained, view
 from vertebra.engine.attention import PACKED
-from vertebra.engine.backbone import Attention, Backbone, BackboneInfo, Layers, Packing, turn_for_inference
+from vertebra.engine.backbone import Backbone, BackboneInfo, Layers, Packing, turn_for_inference
 from vertebra.engine.blocks.passes import find_pass
+from vertebra.engine.directions import Attention
 from vertebra.engine.loading import checkpoint_activations, load_tokenizer
 from vertebra.engine.mixed_batch import mix
 from vertebra.engine.packing import PackedBatch, pack

@@ -16,7 +16,8 @@ from transformers import AutoModel
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.attention import PACKED, Options, attend
 from vertebra.engine.attention_blocks import attend_in_blocks
-from vertebra.engine.backbone import Attention, causal_layers, run_packed, run_padded, run_written_out
+from vertebra.engine.backbone import causal_layers, run_packed, run_padded, run_written_out
+from vertebra.engine.directions import Attention
 from vertebra.engine.dropout import keep_mask
 from vertebra.engine.loading import checkpoint_activations
 from vertebra.engine.packing import PackedBatch, cut, pack

@@ -17,8 +17,9 @@ from torch import Tensor
 from vertebra.config.schema import GPUConfig
 from vertebra.engine import attention_varlen
 from vertebra.engine.attention import PACKED
-from vertebra.engine.backbone import Attention, run_packed, run_padded
+from vertebra.engine.backbone import run_packed, run_padded
 from vertebra.engine.budget_measurement import measured_budget, peak_memory
+from vertebra.engine.directions import Attention
 from vertebra.engine.packing import pack
 from vertebra.engine.trainer import Trainer
 from vertebra.host.manager import create_host

@@ -12,7 +12,7 @@ from vertebra.cli.parser import Parser
 from vertebra.errors import RunError
 
 if TYPE_CHECKING:
-    from vertebra.engine.backbone import Attention
+    from vertebra.engine.directions import Attention
     from vertebra.engine.model import TaskModel
     from vertebra.runs.folder import RunFolder
 

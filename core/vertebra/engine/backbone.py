@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from vertebra.engine.blocks.kernels import Kernels, PlainKernels, PrepackedKernels
 from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.cache_name import cache_name
+from vertebra.engine.directions import Attention
 from vertebra.engine.packing import PackedBatch, rounded
 from vertebra.engine.prepacked import can_prepack
 from vertebra.errors import BackboneError
@@ -36,9 +37,6 @@ def rounded_to(n_rows: int) -> int:
     return 16 if n_rows < 1024 else 64
 
 
-Direction = Literal["causal", "bidirectional"]
-Attention = Direction | float | tuple[Direction, ...]
-"""Of all layers; a number is the share of them, the upper ones, that look both ways; or of each layer, the lowest first."""
 Packing = Literal["packed", "padded"]
 Layers = Literal["written out", "transformers"]
 

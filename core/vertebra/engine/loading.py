@@ -26,7 +26,8 @@ from transformers.utils import logging
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.data.files import listed
-from vertebra.engine.backbone import Attention, Backbone, BackboneInfo, causal_layers
+from vertebra.engine.backbone import Backbone, BackboneInfo, causal_layers
+from vertebra.engine.directions import Attention
 from vertebra.engine.probes import (
     choose_layers,
     choose_packing,
@@ -62,10 +63,13 @@ def load_backbone(
     host: Host,
     *,
     prefer: Attention = "causal",
+    ahead: bool = False,
     seed: int = 0,
     language_model: bool = False,
 ) -> Backbone:
-    """Load a backbone as configured; `prefer` is the attention for random weights where the configuration says auto.
+    """Load a backbone as configured; `prefer` is how the task would look where the configuration says auto.
+
+    `ahead` says that it labels what stands before the words that decide (`Task.looks_ahead`).
 
     Random weights are a function of `seed`. `language_model` asks for the language-model head, too; with `prefer` causal that
     is refused to a bidirectional backbone, which would see what it is to write. Raises `BackboneError`
@@ -91,9 +95,7 @@ def load_backbone(
             f"{model.get_input_embeddings().num_embeddings}: they do not belong together."
         )
     model.eval()
-    attention: Attention = (
-        config.attention if config.attention != "auto" else (prefer if init == "random" else "causal")
-    )
+    attention = settled_attention(config, source, init, prefer, ahead=ahead)
     own_attention = model.config._attn_implementation
     packing, notes = choose_packing(model, config, attention)
     if all(causal_layers(attention, model)):
@@ -119,6 +121,25 @@ def load_backbone(
         version=source.version,
     )
     return Backbone(model, tokenizer, info, whole if language_model else None, own_attention)
+
+
+def settled_attention(
+    config: BackboneConfig,
+    source: BackboneSource,
+    init: Literal["random", "pretrained"],
+    prefer: Attention,
+    *,
+    ahead: bool,
+) -> Attention:
+    """Return the attention that is configured, or what auto means: what the task prefers, as far as the weights know it."""
+    if config.attention != "auto":
+        return config.attention
+    if init == "random" or prefer == "causal":
+        return prefer
+    learns = ahead and not config.freeze
+    known = source.attention_ahead if learns and source.attention_ahead is not None else source.attention
+    # Padded batches have one direction in all layers.
+    return "causal" if config.packing == "padded" and not isinstance(known, str) else known
 
 
 def refuse_bidirectional(config: BackboneConfig) -> None:

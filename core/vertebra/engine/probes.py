@@ -9,15 +9,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.attention import PACKED, UnsupportedAttentionError
-from vertebra.engine.backbone import (
-    Attention,
-    Layers,
-    Packing,
-    causal_layers,
-    run_packed,
-    run_padded,
-    run_written_out,
-)
+from vertebra.engine.backbone import Layers, Packing, causal_layers, run_packed, run_padded, run_written_out
+from vertebra.engine.directions import Attention
 from vertebra.engine.packing import pack
 from vertebra.errors import BackboneError
 from vertebra.tasks.features import Features

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vertebra.config.schema import BackboneConfig
+from vertebra.engine.directions import Attention, attention_in
 from vertebra.errors import BackboneError
 
+OF_RUN = "vertebra_attention"
+"""The key in config.json under which a run leaves how the backbone that it trained looks, where that is not causal."""
 INDEX = "model.safetensors.index.json"
 
 
@@ -27,10 +30,21 @@ class BackboneSource:
     """Of a backbone that comes with a package, and may be another one in the next."""
     from_random: Mapping[str, Any] = field(default_factory=dict)
     """Changes of its configuration where it begins with random weights; what `backbone.config` names comes before them."""
+    attention: Attention = "causal"
+    """How the weights were trained to look."""
+    attention_ahead: Attention | None = None
+    """How they look best, as measured, in tasks that label what stands before the words that decide, and train them; None: as
+    they were trained."""
 
 
 FROM_RANDOM = {"embd_pdrop": 0.2, "resid_pdrop": 0.2}
 """Random weights overfit a task's rows without it; weights that have learnt before lose more by it than they gain."""
+
+
+UPPER_HALF = 0.5
+"""Pretrained causally, nano's lower layers build on what stands before a token; the upper ones gain from all of a text where
+words or texts are labelled (docs/tasks/lm.md; Dukić and Šnajder 2024 saw the same of large models). Where a question stands
+before what it asks about, as in span extraction, they lose by it."""
 
 
 def nano(config: BackboneConfig) -> BackboneSource:
@@ -38,7 +52,9 @@ def nano(config: BackboneConfig) -> BackboneSource:
     folder = Path(str(resources.files("vertebra") / "nano"))
     version = json.loads((folder / "version.json").read_text(encoding="utf-8"))["version"]
     trained = (folder / "model.safetensors").exists()
-    return BackboneSource(str(folder), has_weights=trained, version=version, from_random=FROM_RANDOM)
+    return BackboneSource(
+        str(folder), has_weights=trained, version=version, from_random=FROM_RANDOM, attention_ahead=UPPER_HALF
+    )
 
 
 def hf(config: BackboneConfig) -> BackboneSource:
@@ -50,13 +66,13 @@ def hf(config: BackboneConfig) -> BackboneSource:
         raise BackboneError(f"backbone.path={config.path} is a file; give the model's folder, which holds config.json.")
     if not folder.is_dir():
         return BackboneSource(config.path, config.revision)
-    _check_config(folder)
+    attention = attention_in(_read_config(folder).get(OF_RUN)) or "causal"
     _check_index(folder)
-    return BackboneSource(str(folder), has_weights=any(folder.glob("*.safetensors")))
+    return BackboneSource(str(folder), has_weights=any(folder.glob("*.safetensors")), attention=attention)
 
 
-def _check_config(folder: Path) -> None:
-    """Refuse a folder whose config.json does not say what kind of model it holds."""
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Read config.json; refuse a folder where it does not say what kind of model it holds."""
     file = folder / "config.json"
     if not file.is_file():
         raise BackboneError(f"'{folder}' is not a model folder: it has no config.json.")
@@ -66,6 +82,7 @@ def _check_config(folder: Path) -> None:
         raise BackboneError(f"'{file}' is not JSON: the file is damaged, or no model's configuration.") from None
     if not isinstance(document, dict) or not isinstance(document.get("model_type"), str):
         raise BackboneError(f"'{file}' is no model's configuration: it has no model_type, such as \"gpt2\".")
+    return document
 
 
 def _check_index(folder: Path) -> None:

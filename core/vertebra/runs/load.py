@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from vertebra.config.document import from_document
 from vertebra.config.schema import BackboneConfig, DataConfig, GPUConfig, RunConfig
@@ -17,8 +17,9 @@ from vertebra.data.inputs import checked
 from vertebra.data.load import Splits, load_splits
 from vertebra.engine.adapters.adapter import adapt, leave_room
 from vertebra.engine.adapters.views import own_what_is_trained
-from vertebra.engine.backbone import Attention, Backbone, Direction
+from vertebra.engine.backbone import Backbone
 from vertebra.engine.devices import Devices, set_up
+from vertebra.engine.directions import Attention, attention_in
 from vertebra.engine.evaluate import by_row, predict_parts, share
 from vertebra.engine.loading import find_source, load_backbone
 from vertebra.engine.model import TaskModel
@@ -332,11 +333,7 @@ def saved_attention(folder: RunFolder) -> Attention:
     """Return how the run's backbone was trained to attend."""
     about = folder.read_state().get("backbone")
     found = about.get("attention") if isinstance(about, dict) else None
-    directions = get_args(Direction)
-    if isinstance(found, str) and found in directions:
-        return cast(Attention, found)
-    if isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found <= 1:
-        return float(found)
-    if isinstance(found, list) and found and all(isinstance(one, str) and one in directions for one in found):
-        return tuple(found)
+    attention = attention_in(found)
+    if attention is not None:
+        return attention
     raise RunError(f"'{folder.path / 'run.json'}' does not say how the backbone attends: it has {found!r}.")

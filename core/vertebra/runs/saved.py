@@ -11,6 +11,7 @@ model/tasks.json     for each task what its `fit` learnt
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,8 +24,10 @@ from torch import Tensor, nn
 from vertebra.engine.adapters.adapter import output_fingerprint, tokenizer_fingerprint
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.checkpoints import is_whole, write_folder
+from vertebra.engine.directions import Attention
 from vertebra.engine.loading import quiet_bars
 from vertebra.engine.model import TaskModel
+from vertebra.engine.sources import OF_RUN
 from vertebra.errors import RunError
 from vertebra.runs.folder import RunFolder
 from vertebra.tasks.heads import LanguageModelHead
@@ -60,7 +63,15 @@ def save_backbone(model: TaskModel, folder: Path, weights: Mapping[str, Tensor] 
             whole.save_pretrained(folder, state_dict=weights)
     finally:
         backbone.model.config._attn_implementation = own
+    if backbone.info.attention != "causal":
+        _note_attention(folder / "config.json", backbone.info.attention)
     backbone.tokenizer.save_pretrained(folder)
+
+
+def _note_attention(file: Path, attention: Attention) -> None:
+    """Leave in a saved configuration how the layers look, so that who goes on with the weights reads them so."""
+    document = json.loads(file.read_text(encoding="utf-8")) | {OF_RUN: attention}
+    file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def own_heads(model: TaskModel) -> nn.ModuleDict:

@@ -54,6 +54,9 @@ class Task(ABC):
     """What happens by default to a row that is longer than the context."""
     attention: ClassVar[Literal["causal", "bidirectional"]] = "causal"
     """The attention that suits the task when the backbone's weights are random."""
+    looks_ahead: ClassVar[bool] = False
+    """Whether it labels what stands before the words that decide: pretrained weights may then read in another way than they
+    learnt to (`BackboneSource.attention_ahead`)."""
     needs_language_model: ClassVar[bool] = False
     """Whether the backbone comes with its language-model head, and predictions are texts that it writes."""
     shared: Sequence[Features] = ()

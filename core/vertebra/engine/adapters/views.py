@@ -8,7 +8,8 @@ from dataclasses import replace
 from torch import nn
 
 from vertebra.engine.adapters.adapter import trained_parameters
-from vertebra.engine.backbone import Attention, Backbone, Packing
+from vertebra.engine.backbone import Backbone, Packing
+from vertebra.engine.directions import Attention
 from vertebra.errors import BackboneError
 
 
