@@ -64,15 +64,15 @@ RANDOM = ("backbone.init=random",)
 """The same backbone without what it learnt before."""
 
 
-def both(title: str, option: str, path: str) -> dict[str, Experiment]:
+def both(title: str, option: str, path: str, settings: tuple[str, ...] = (), suffix: str = "") -> dict[str, Experiment]:
     """Return an experiment in its full and in its small budget, each also from random weights."""
-    name = option.replace("/", "-").replace("_", "-")
+    name = option.replace("/", "-").replace("_", "-") + suffix
     plain = f"{title}, random weights"
     return {
-        name: Experiment(title, option, path),
-        f"{name}-random": Experiment(plain, option, path, RANDOM),
-        f"{name}-small": Experiment(title, option, path, SMALL, "small"),
-        f"{name}-random-small": Experiment(plain, option, path, (*RANDOM, *SMALL), "small"),
+        name: Experiment(title, option, path, settings),
+        f"{name}-random": Experiment(plain, option, path, (*settings, *RANDOM)),
+        f"{name}-small": Experiment(title, option, path, (*settings, *SMALL), "small"),
+        f"{name}-random-small": Experiment(plain, option, path, (*settings, *RANDOM, *SMALL), "small"),
     }
 
 
@@ -175,6 +175,13 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     **both("Translation, Tatoeba English to Chinese", "translation/tatoeba_en_zh", "translation/tatoeba_en_zh"),
     **both("Recommendation, MovieLens 100K", "recommendation/ml_100k", "recommendation/ml-100k"),
+    **both(
+        "Recommendation, MovieLens 100K, a tenth of the films unseen in training",
+        "recommendation/ml_100k",
+        "recommendation/ml-100k",
+        ("data.options.cold_items=0.1",),
+        suffix="-cold",
+    ),
     **{name: row for study, one in STUDIES.items() for name, row in one.experiments(study).items()},
 }
 """What can be run, by name; the settings of a budget other than the defaults are given here."""
