@@ -21,4 +21,7 @@ class QAConfig(SpanExtractionConfig):
 
 @dataclass(frozen=True)
 class AnswerSelectionConfig(RankingConfig):
-    """How candidates are ranked: the settings of ranking, with nothing of its own."""
+    """How candidates are ranked."""
+
+    shared_words: bool = True
+    """Whether the head reads, beside the text, which words a candidate shares with the question."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from vertebra.tasks.words import is_cjk
 
@@ -38,6 +39,17 @@ class Rarity:
         documents = [set(words_of(text)) for text in texts]
         self.n_texts = len(documents)
         self.counts = Counter(word for words in documents for word in words)
+
+    def state(self) -> dict[str, Any]:
+        """Return what was counted, as JSON can hold it, without the words of a single text: they are as rare as new ones."""
+        return {"texts": self.n_texts, "counts": {word: count for word, count in self.counts.items() if count > 1}}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> Rarity:
+        """Return one that knows what `state` returned."""
+        made = cls(())
+        made.n_texts, made.counts = int(state["texts"]), Counter(state["counts"])
+        return made
 
     def __getitem__(self, word: str) -> float:
         if not word[0].isalnum():
