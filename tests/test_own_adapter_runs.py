@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import vertebra
@@ -170,6 +171,20 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
     (found,) = refused(capsys, "train", TASKS, "trainer.adapters=each", *line)
     assert found.startswith(said)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_rates_of_few_rows_are_said_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    limits = ["ner.data.limit=8", "sentiment.data.limit=24", "trainer.max_steps=1"]
+    assert main(["train", TASKS, *TINY, *EACH, *limits, "sentiment.rate=0.5", f"hydra.run.dir={folder}"]) == 0
+    assert "(ner 0.5, sentiment 0.5 of it)" in capsys.readouterr().err
+    kept = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    assert [task["rate"] for task in kept["tasks"]] == [pytest.approx(0.5), 0.5]
+
+
+def test_tasks_that_share_an_adapter_have_one_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = refused(capsys, "train", TASKS, "adapter=lora", "ner.rate=0.5")
+    assert found.startswith("ner.rate=0.5: tasks that share what is trained learn at one rate")
 
 
 def test_of_one_task_the_setting_asks_nothing() -> None:

@@ -70,6 +70,27 @@ def test_layers_learn_slower_the_lower_they_are_and_norms_do_not_decay(family: s
     assert embeddings and set(embeddings) == {0.25}
 
 
+@pytest.mark.parametrize("head_rate", [None, 0.3])
+def test_what_is_a_task_s_own_learns_at_the_task_s_rate(head_rate: float | None) -> None:
+    model = nn.ModuleDict(
+        {
+            "backbone": nn.ModuleDict({"shared": nn.Linear(2, 2)}),
+            "heads": nn.ModuleDict({"few": nn.Linear(2, 3), "many": nn.Linear(2, 3)}),
+            "adapted": nn.ModuleDict({"few": nn.Linear(2, 2), "many": nn.Linear(2, 2)}),
+        }
+    )
+    groups = parameter_groups(model, TrainerConfig(head_learning_rate=head_rate), 0.1, {"few": 0.5, "many": 1.0})
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    found = {name.rpartition(".")[0]: rates[id(parameter)] for name, parameter in model.named_parameters()}
+    assert found == {
+        "backbone.shared": 0.1,
+        "heads.few": head_rate or 0.05,
+        "heads.many": head_rate or 0.1,
+        "adapted.few": 0.05,
+        "adapted.many": 0.1,
+    }
+
+
 @pytest.mark.parametrize("make", [adamw, sgd])
 def test_optimizers_learn(make) -> None:  # type: ignore[no-untyped-def]
     layer = nn.Linear(4, 1)

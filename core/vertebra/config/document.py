@@ -12,7 +12,7 @@ from vertebra.config.validate import read, read_field, unknown_keys
 from vertebra.errors import ConfigError
 from vertebra.host.manager import Host
 
-OF_CHOICE = ("weight", "share", "head_from")
+OF_CHOICE = ("weight", "share", "rate", "head_from")
 """What a run says of one of its tasks besides the task's own settings and its data."""
 
 

@@ -29,6 +29,7 @@ from vertebra.names import unknown
 OWN = ("data", "task", *OF_CHOICE)
 """What a member has of its own; all else is the run's."""
 SHARED = tuple(group for group in GROUPS if group != "data")
+SHARED_RATE = "tasks that share what is trained learn at one rate; with trainer.adapters=each they do not."
 MORE_METRICS = "trainer.more_metrics goes with one task: metrics are those of the tasks where there are several."
 
 
@@ -149,6 +150,8 @@ def join(
         )
     if first.trainer.adapters == "each":
         errors += _wrong_each(joined, host)
+    else:
+        errors += [f"{one.name}.rate={one.rate}: {SHARED_RATE}" for one in choices if one.rate != TaskChoice.rate]
     if not errors:
         combination = combination_of(names[0], first.adapter.name, first.backbone, host)
         errors += [one.line for one in refusals_together(names, combination, host)]

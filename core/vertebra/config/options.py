@@ -87,7 +87,7 @@ def configure(
         configure(task="ner", data={"option": "ner/conll", "path": "my/data"}, trainer={"epochs": 3}, seed=2)
 
     Several tasks on one backbone are `tasks` instead of `task` and `data`: their names, or for each what `task`, `data`,
-    `weight`, `share` and `head_from` of it are.
+    `weight`, `share`, `rate` and `head_from` of it are.
 
         configure(tasks={"ner": {"data": "ner/conll"}, "sentiment": {"task": {"pooling": "last"}, "weight": 2.0}})
 

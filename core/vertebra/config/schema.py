@@ -212,6 +212,9 @@ class TaskChoice(Strict):
     """What its examples weigh in the loss, beside those of the run's other tasks."""
     share: Annotated[float, Gt(0), Lt(1)] | None = None
     """The share of a run's examples that are its own, whatever `trainer.sampling` says; an epoch then goes over the others."""
+    rate: Annotated[float, Gt(0)] | Auto = "auto"
+    """Its learning rate in terms of `trainer.learning_rate`, with `trainer.adapters=each`. auto: 1, or where that one is auto
+    less, the fewer rows it has in a step."""
     head_from: str | None = None
     """The folder of a run whose head for this task it begins with, and with what that run learnt from its rows, as labels."""
 

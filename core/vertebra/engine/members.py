@@ -38,6 +38,8 @@ class Member:
     """What its examples weigh in the loss, beside those of other tasks."""
     share: float | None = None
     """The share of all examples that are its own; None where `trainer.sampling` says it."""
+    rate: float = 1.0
+    """What its own parameters learn at, in terms of the learning rate."""
 
     def primary(self, metric: str | None) -> str:
         """Return the metric that picks the best checkpoint, by `trainer.metric`; `ConfigError` for none of the task's."""

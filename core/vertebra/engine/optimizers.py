@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -35,24 +35,28 @@ def sgd(groups: Groups, config: TrainerConfig) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=True)
 
 
-def parameter_groups(model: nn.Module, config: TrainerConfig, learning_rate: float) -> Groups:
+def parameter_groups(
+    model: nn.Module, config: TrainerConfig, learning_rate: float, of_tasks: Mapping[str, float] | None = None
+) -> Groups:
     """Group the trainable parameters by rate and decay.
 
     Heads learn at `head_learning_rate`, what tasks weigh at a rate of its own. With `layer_decay` each layer of the backbone
     learns at that factor of the one above it, the embeddings below the lowest (Howard and Ruder, 2018). Weights of one
     dimension (biases, norms) are not decayed, nor are embeddings: their rows would fade with the steps in which their token
     does not occur. `hidden` says whether a group holds matrices inside layers, which some optimizers treat by themselves.
+    `of_tasks` has by name what the rate of a task's own parameters is in terms of `learning_rate`.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     depth = _depth(name for name, _ in named if name.startswith(OF_BACKBONE))
     groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for name, parameter in named:
+        own_rate = learning_rate * (of_tasks or {}).get(_task(name), 1.0)
         if name.startswith(OF_BACKBONE):
-            rate = learning_rate * config.layer_decay ** (depth - _level(name, depth))
+            rate = own_rate * config.layer_decay ** (depth - _level(name, depth))
         elif name.startswith("weighting."):
             rate = LOG_VARIANCE_RATE
         else:
-            rate = config.head_learning_rate or learning_rate
+            rate = config.head_learning_rate or own_rate
         embedding = name.startswith(OF_BACKBONE) and _level(name, depth) == 0
         decay = 0.0 if parameter.ndim < 2 or embedding else config.weight_decay
         hidden = name.startswith(OF_BACKBONE) and layer_of(name) is not None and parameter.ndim == 2
@@ -60,6 +64,12 @@ def parameter_groups(model: nn.Module, config: TrainerConfig, learning_rate: flo
         group = groups.setdefault((rate, decay, hidden), new)
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def _task(name: str) -> str:
+    """Return whose a parameter is, its head's or its adapter's; nobody's where tasks share it."""
+    owner, _, rest = name.partition(".")
+    return rest.partition(".")[0] if owner in ("heads", "adapted") else ""
 
 
 def _depth(names: Iterable[str]) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
-from vertebra.config.schema import AdapterConfig, TrainerConfig
+from vertebra.config.schema import AdapterConfig, RunConfig, TaskChoice, TrainerConfig
 from vertebra.engine.backbone import BackboneInfo
 from vertebra.host.manager import Host
 from vertebra.host.refs import AdapterRef
@@ -13,6 +14,9 @@ from vertebra.host.refs import AdapterRef
 ENOUGH_STEPS, MOST_EPOCHS = 200, 20.0
 """Few rows are seen more often, until there are so many steps: what is called unstable about fine-tuning on little data is
 mostly too few steps (Mosbach, Andriushchenko and Klakow 2021, who take 20 epochs)."""
+
+FOUND_WITH = 32
+"""The rows a step with which the adapters' rates were found."""
 
 
 def settle(
@@ -42,8 +46,35 @@ def settle(
     )
 
 
-def rate_factor(adapter: AdapterConfig, host: Host) -> float:
-    """Return what an adapter's rate is in terms of the whole backbone's: what its reference declares, at its settings."""
+def rate_factor(adapter: AdapterConfig, host: Host, rows: float) -> float:
+    """Return what an adapter's rate is in terms of the whole backbone's, with so many rows a step.
+
+    It is what the adapter's reference declares, at its settings. All of a backbone's weights together are not as touchy.
+    """
     ref = host.get("adapter", adapter.name)
     assert isinstance(ref, AdapterRef)
-    return ref.rate * adapter.rate_scale
+    return ref.rate * adapter.rate_scale * (rate_of_rows(rows) if adapter.name != AdapterConfig.name else 1.0)
+
+
+def rate_of_rows(rows: float) -> float:
+    """Return what an adapter's rate is with so many rows a step, in terms of the one that was found with `FOUND_WITH`.
+
+    The gradient of fewer rows is noisier, and Adam's steps are as long; it bears a rate that goes with the square root of the
+    rows (Malladi and others, 2022). More rows are not taken to bear a higher one.
+    """
+    return min(1.0, math.sqrt(rows / FOUND_WITH))
+
+
+def settled_rates(config: RunConfig, rows: Sequence[float]) -> tuple[TaskChoice, ...]:
+    """Return the tasks with each `rate` a number where they have an adapter each; `rows` is what each has in a step.
+
+    With the learning rate auto, one has the rate of a run of that task alone with as many rows a step.
+    """
+    if config.trainer.adapters != "each":
+        return config.tasks
+    by_rows = config.trainer.learning_rate == "auto"
+    whole = rate_of_rows(config.trainer.batch_size)
+    return tuple(
+        replace(one, rate=rate_of_rows(own) / whole if by_rows else 1.0) if one.rate == "auto" else one
+        for one, own in zip(config.tasks, rows, strict=True)
+    )

@@ -90,7 +90,8 @@ class Trainer:
         self.plan = Plan(n_examples, config.batch_size, seed, draws)
         self.total_steps = self.plan.total_steps(config.epochs, config.max_steps)
         self.warmup_steps = round(config.warmup * self.total_steps)
-        groups = parameter_groups(model, config, config.learning_rate)
+        rates = {member.task.name: member.rate for member in members}
+        groups = parameter_groups(model, config, config.learning_rate, rates)
         self.optimizer: torch.optim.Optimizer = host.get("optimizer", config.optimizer).load()(groups, config)
         pulled = config.l2sp > 0 or fisher is not None
         self.start = StartingPoint(model.backbone, config.l2sp, config.ewc, fisher) if pulled else None

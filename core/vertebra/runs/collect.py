@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vertebra.config.document import OF_CHOICE
+from vertebra.config.schema import TaskChoice
 from vertebra.errors import RunError
 from vertebra.report.read import read_config, read_json
 from vertebra.runs.folder import RunFolder
@@ -163,7 +165,7 @@ def flattened(document: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 def of_task(choice: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a run says of a task as `task.dropout: 0.1` and `data.limit: 100`, without where its data are."""
     data = {key: value for key, value in (choice.get("data") or {}).items() if key not in ("path", "cache")}
-    others = {key: choice.get(key) for key in ("weight", "share", "head_from")}
+    others = {key: choice.get(key, getattr(TaskChoice, key)) for key in OF_CHOICE}
     return flattened({"task": choice.get("config") or {}, "data": data, **others})
 
 

@@ -7,13 +7,14 @@ from dataclasses import asdict
 
 import torch
 
-from vertebra.config.schema import RunConfig
+from vertebra.config.schema import RunConfig, TrainerConfig
 from vertebra.data.load import unseen_labels
 from vertebra.engine.adapters.adapter import output_fingerprint
 from vertebra.engine.attention_varlen import why_not
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.counting import ParameterCounts
 from vertebra.engine.devices import Devices
+from vertebra.engine.plan import draws_of
 from vertebra.host.manager import Host
 from vertebra.runs.folder import RunFolder
 from vertebra.runs.key import active_plugins
@@ -82,6 +83,15 @@ def rows_of_epoch(parts: Sequence[Prepared]) -> int | None:
     if any(isinstance(part.task, CorpusTask) for part in parts):
         return None
     return sum(len(part.splits.rows["train"]) for part in parts if part.choice.share is None)
+
+
+def rows_of_step(parts: Sequence[Prepared], config: TrainerConfig) -> list[float]:
+    """Return how many rows of each task a step has, on average."""
+    sizes = [len(part.splits.rows["train"]) for part in parts]
+    shares = [part.choice.share for part in parts]
+    draws = draws_of(sizes, config.sampling, config.sampling_temperature, shares) if len(parts) > 1 else ()
+    quotas = [draw.quota for draw in draws] or sizes
+    return [config.batch_size * quota / sum(quotas) for quota in quotas]
 
 
 def adapters_of(config: RunConfig) -> int:

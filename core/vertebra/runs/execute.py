@@ -21,7 +21,7 @@ from vertebra.engine.frozen import refuse_behaviours
 from vertebra.engine.members import LOSS, Member, evaluation_end, together
 from vertebra.engine.model import TaskModel
 from vertebra.engine.ranks import rank
-from vertebra.engine.recommend import rate_factor, settle
+from vertebra.engine.recommend import rate_factor, settle, settled_rates
 from vertebra.engine.seeds import seed_everything
 from vertebra.engine.trainer import Trainer
 from vertebra.errors import PrunedError, RunError, StoppedError, VertebraError
@@ -42,6 +42,7 @@ from vertebra.runs.describe import (
     own_notes,
     rows_by_split,
     rows_of_epoch,
+    rows_of_step,
 )
 from vertebra.runs.environment import describe_environment
 from vertebra.runs.folder import RunFolder, now
@@ -161,11 +162,12 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
     if config.gpu.token_budget == "auto" and devices.accelerator.device.type == "cuda":
         measured = [measured_budget(model, part.task, part.encoded["train"].features, devices) for part in parts]
         devices = devices.with_budget(min(measured))
-    factor = rate_factor(config.adapter, host)
+    factor = rate_factor(config.adapter, host, config.trainer.batch_size)
     trainer_config = settle(
         config.trainer, backbone.info, rows_of_epoch(parts), frozen=config.backbone.freeze, factor=factor
     )
-    settled = replace(config, trainer=trainer_config, gpu=devices.config)
+    choices = settled_rates(config, rows_of_step(parts, config.trainer))
+    settled = replace(config, tasks=choices, trainer=trainer_config, gpu=devices.config)
     importance = find_importance(settled.trainer, run, backbone, devices, host)
     taken = [part.head for part in parts if part.head] + ([importance.source] if importance else [])
     fingerprints = [*(part.splits.fingerprint for part in parts), *taken]
@@ -272,8 +274,11 @@ def summary(config: TrainerConfig, trainer: Trainer) -> str:
     """Say in one line what the trainer's settings came to."""
     many = len(trainer.members)
     of_tasks = f" of {many} tasks, sampled {config.sampling}," if many > 1 else ""
+    rates = [f"{one.task.name} {one.rate:.2g}" for one in trainer.members if one.rate != 1.0]
+    of_each = f" ({', '.join(rates)} of it)" if rates else ""
     return (
-        f"learning rate {config.learning_rate:g}, {trainer.total_steps} steps of {config.batch_size} examples{of_tasks} "
+        f"learning rate {config.learning_rate:g}{of_each}, "
+        f"{trainer.total_steps} steps of {config.batch_size} examples{of_tasks} "
         f"({trainer.total_steps / trainer.plan.steps_per_epoch:.3g} epochs), {trainer.warmup_steps} steps of warm-up, "
         f"{config.optimizer}, {config.schedule} schedule"
     )
@@ -373,6 +378,7 @@ def _higher_is_better(config: RunConfig, metrics: Sequence[Metric]) -> bool:
 
 def _member(part: Prepared, model: TaskModel, devices: Devices, config: RunConfig) -> Member:
     """Return what the trainer knows of a task."""
+    rate = next(one.rate for one in config.tasks if one.name == part.task.name)
 
     def evaluate() -> Evaluation:
         return part.evaluate("valid", model, devices, while_training=True)
@@ -385,6 +391,7 @@ def _member(part: Prepared, model: TaskModel, devices: Devices, config: RunConfi
         _higher_is_better(config, part.metrics),
         part.choice.weight,
         part.choice.share,
+        1.0 if rate == "auto" else rate,
     )
 
 

@@ -88,7 +88,8 @@ def _deciding(config: RunConfig) -> dict[str, Any]:
     for task in document["tasks"]:
         task["data"].pop("cache")
     if len(document["tasks"]) == 1:
-        document["tasks"][0].pop("weight"), document["tasks"][0].pop("share")
+        for name in ("weight", "share", "rate"):
+            document["tasks"][0].pop(name)
         for name in OF_SEVERAL:
             document["trainer"].pop(name)
     return document
