@@ -496,7 +496,7 @@ def test_run_folders_that_cannot_predict(
     ("empty_train", "empty_train' is a folder; a file is needed"),
     ("empty.conll", "empty.conll' has no rows"),
     ("blank.conll", "blank.conll' has no rows"),
-    ("rows.jsonl", "rows.jsonl' row 2: no column 'tokens'", "tekst"),
+    ("rows.jsonl", "rows.jsonl' row 2: no column 'tokens'", "tekst. To predict, task 'ner' needs tokens."),
     ("names.csv", "names.csv' row 1: no column 'tokens'. Did you mean 'token'?"),
     ("binary.conll", "binary.conll:2: not utf-8 text"),
     ("latin1.conll", "latin1.conll:241: not utf-8 text"),

@@ -232,7 +232,10 @@ def test_texts_of_one_task_need_no_quotes(tmp_path: Path) -> None:
         (["tasks=ner,qa"], "tasks=ner,qa: write a list, as in tasks=[ner,qa]."),
         ([TASKS, "task=qa"], "task= and tasks= cannot both be given: tasks=[…] names all tasks of the run."),
         ([TASKS, "qa.data.limit=3"], "qa.data.limit: task 'qa' is not one of tasks=[ner,sentiment]."),
-        ([TASKS, "ner.adapter=lora"], "ner.adapter: a task has data, task, weight, share, rate and head_from of its own"),
+        (
+            [TASKS, "ner.adapter=lora"],
+            "ner.adapter: a task has data, task, weight, share, rate and head_from of its own",
+        ),
         ([TASKS, "ner.weight=0"], "ner.weight=0: must be greater than 0."),
         ([TASKS, "ner.share=1"], "ner.share=1: must be less than 1."),
         ([TASKS, "ner.share=0.5", "sentiment.share=0.2"], "ner.share=0.5, sentiment.share=0.2: a share is that beside"),

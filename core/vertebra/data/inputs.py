@@ -132,12 +132,14 @@ def _needed(task: Task, raw: Row, data: DataConfig) -> Row:
     needed = task.needed_for_prediction()
     try:
         return take(raw, task.columns, data, only=needed)
-    except MissingColumnError:
+    except MissingColumnError as error:
         if all(column in raw for column in needed):
             return take(raw, task.columns, DataConfig(), only=needed)
         if isinstance(raw.get("text"), str):
             return task.row_from_text(raw["text"])
-        raise
+        if has_no_names(raw):
+            raise
+        raise DataError(f"{error.found} To predict, task '{task.name}' needs {' and '.join(needed)}.") from None
 
 
 def _grouped_where_flat(

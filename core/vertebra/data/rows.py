@@ -16,7 +16,11 @@ ID = "id"
 
 
 class MissingColumnError(DataError):
-    """A row lacks a column that the task needs."""
+    """A row lacks a column that the task needs: what is there, and the setting that would name the right one."""
+
+    def __init__(self, found: str, setting: str) -> None:
+        super().__init__(f"{found} {setting}")
+        self.found = found
 
 
 def check_mapping(data: DataConfig, known: Collection[str]) -> None:
@@ -56,7 +60,7 @@ def find_columns(
     for column in types if only is None else only:
         source = sources.get(column)
         if source is None or source not in row:
-            raise MissingColumnError(_missing(row, column, source, data))
+            raise _missing(row, column, source, data)
         found[column] = source
     return found
 
@@ -68,7 +72,7 @@ def own_id(row: Row, data: DataConfig) -> Any:
         return None
     key = _key(source, list(row))
     if key not in row and ID in data.columns:
-        raise MissingColumnError(_missing(row, ID, key, data))
+        raise _missing(row, ID, key, data)
     return row.get(key) if key is not None else None
 
 
@@ -97,14 +101,14 @@ def _key(source: str | int, keys: list[str]) -> str | None:
     return keys[source] if -len(keys) <= source < len(keys) else None
 
 
-def _missing(row: Row, column: str, source: str | None, data: DataConfig) -> str:
+def _missing(row: Row, column: str, source: str | None, data: DataConfig) -> MissingColumnError:
     if has_no_names(row):
         wanted = f"number {data.columns[column]}" if numbered(data) and column in data.columns else f"for '{column}'"
         there = f"there are {len(row)}, numbered" if len(row) > 1 else "there is 1, numbered"
-        return f"no column {wanted}: {there} from 0. Set data.columns.{column}=NUMBER."
+        return MissingColumnError(f"no column {wanted}: {there} from 0.", f"Set data.columns.{column}=NUMBER.")
     name = source or column
     hint = f"Set data.columns.{column}=NAME; for a file without a header data.columns.{column}=NUMBER."
-    return f"no column '{name}'.{did_you_mean(name, row)} There are: {listed(list(row))}. {hint}"
+    return MissingColumnError(f"no column '{name}'.{did_you_mean(name, row)} There are: {listed(list(row))}.", hint)
 
 
 # --- types
