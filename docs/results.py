@@ -64,13 +64,23 @@ RANDOM = ("backbone.init=random",)
 """The same backbone without what it learnt before."""
 
 
-def both(title: str, option: str, path: str, settings: tuple[str, ...] = (), suffix: str = "") -> dict[str, Experiment]:
-    """Return an experiment in its full and in its small budget, each also from random weights."""
+def both(
+    title: str,
+    option: str,
+    path: str,
+    settings: tuple[str, ...] = (),
+    suffix: str = "",
+    full: tuple[str, ...] = (),
+) -> dict[str, Experiment]:
+    """Return an experiment in its full and in its small budget, each also from random weights.
+
+    `full` has settings of the full budget alone, which validation chose.
+    """
     name = option.replace("/", "-").replace("_", "-") + suffix
     plain = f"{title}, random weights"
     return {
-        name: Experiment(title, option, path, settings),
-        f"{name}-random": Experiment(plain, option, path, (*settings, *RANDOM)),
+        name: Experiment(title, option, path, (*settings, *full)),
+        f"{name}-random": Experiment(plain, option, path, (*settings, *full, *RANDOM)),
         f"{name}-small": Experiment(title, option, path, (*settings, *SMALL), "small"),
         f"{name}-random-small": Experiment(plain, option, path, (*settings, *RANDOM, *SMALL), "small"),
     }
@@ -119,6 +129,8 @@ ADAPTERS: dict[str, tuple[str, ...]] = (
         "all-layers": ("adapter=top_layers", "adapter.layers=6"),  # of nano: all but its embeddings
     }
 )
+EPOCHS_OF_ML_100K = ("trainer.epochs=7",)
+"""What auto comes to with pretrained weights: so few rows are seen more often then, and random ones are to see as many."""
 CAUSAL = ("backbone.attention=causal",)
 ATTENTION = {
     "causal": CAUSAL,
@@ -160,13 +172,15 @@ STUDIES = {
 
 EXPERIMENTS: dict[str, Experiment] = {
     "ner-sample": Experiment("Named entities, synthetic sample", "ner/sample", budget="small"),
-    **both("Named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003"),
+    **both("Named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003", full=("trainer.epochs=10",)),
     **both("Named entities, Chinese résumés", "ner/resume_zh", "ner/resume_zh"),
     **both("Sentiment, SST-2", "sentiment/sst2", "sentiment/sst2"),
     **both("Sentiment, Financial PhraseBank", "sentiment/financial_phrasebank", "sentiment/financial_phrasebank"),
-    **both("Intents, Banking77", "classification/banking77", "classification/banking77"),
+    **both("Intents, Banking77", "classification/banking77", "classification/banking77", full=("trainer.epochs=10",)),
     **both("Question answering, SQuADShifts", "qa/squadshifts", "qa/squadshifts"),
-    **both("Answer selection, WikiQA", "answer_selection/wikiqa", "answer_selection/wikiqa"),
+    **both(
+        "Answer selection, WikiQA", "answer_selection/wikiqa", "answer_selection/wikiqa", full=("trainer.epochs=3",)
+    ),
     **both("Summarization, AESLC", "summarization/aeslc", "summarization/aeslc"),
     **both(
         "Translation, Multi30k English to German",
@@ -174,12 +188,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         "translation/multi30k_en_de",
     ),
     **both("Translation, Tatoeba English to Chinese", "translation/tatoeba_en_zh", "translation/tatoeba_en_zh"),
-    **both("Recommendation, MovieLens 100K", "recommendation/ml_100k", "recommendation/ml-100k"),
+    **both("Recommendation, MovieLens 100K", "recommendation/ml_100k", "recommendation/ml-100k", EPOCHS_OF_ML_100K),
     **both(
         "Recommendation, MovieLens 100K, a tenth of the films unseen in training",
         "recommendation/ml_100k",
         "recommendation/ml-100k",
-        ("data.options.cold_items=0.1",),
+        (*EPOCHS_OF_ML_100K, "data.options.cold_items=0.1"),
         suffix="-cold",
     ),
     **{name: row for study, one in STUDIES.items() for name, row in one.experiments(study).items()},
