@@ -104,6 +104,13 @@ def test_what_a_task_is_given_makes_a_system(tmp_path: Path) -> None:
     assert systems[3].startswith("too_long=truncate ") and systems[5].startswith("weight=1.0 head_from=runs/a ")
     assert systems[6].endswith(" sentiment.weight=2.0") and " sentiment.data.limit=9 " in systems[7]
 
+    # From a run of the task alone it differs by what it was trained beside, and not by every setting of that.
+    alone = RunFolder.create(tmp_path / "alone")
+    alone.write_config(
+        {"seed": 1, "backbone": {"name": "nano"}, "tasks": [{"name": "ner", "data": {"format": "made"}}]}
+    )
+    assert [one.system for one in entries_of([*runs[:2], alone])] == ["together=ner+sentiment"] * 2 + ["nano"]
+
     # On other data, how those are read makes no other system.
     two = [
         joint_run(tmp_path / name, ner={"data": {"format": "csv", "path": name, "limit": limit}})

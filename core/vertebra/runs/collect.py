@@ -106,9 +106,12 @@ def settings_of(run: RunFolder) -> dict[str, Any]:
     Those of the other tasks stand in it by their names, as `sentiment.weight`: this one learnt beside them.
     """
     config = run.read_config()
+    settings = flattened(config)
+    if settings.get("trainer.adapters") != "each":
+        settings.pop("rate", None)  # has no effect
     together = read_json(run, "run.json").get("together")
     if not isinstance(together, list):
-        return flattened(config)
+        return settings
     own = config["tasks"][0]["name"]
     choices = read_config(RunFolder(run.path.absolute().parent.parent)).get("tasks") or []
     if [one["name"] for one in choices] != together:  # the folder was taken out of that of its run
@@ -119,7 +122,7 @@ def settings_of(run: RunFolder) -> dict[str, Any]:
         if one["name"] != own
         for key, value in {"data": data_name(one), **of_task(one)}.items()
     }
-    return {**flattened(config), "together": "+".join(map(str, together)), **beside}
+    return {**settings, "together": "+".join(map(str, together)), **beside}
 
 
 def task_of(run: RunFolder) -> tuple[str, str]:
@@ -144,9 +147,22 @@ def axes_of(runs: Sequence[RunFolder]) -> list[dict[str, Any] | None]:
 
 
 def differing(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the settings of a run that are not the same in all others, apart from those of its machine."""
-    telling = (key for key in own if key not in OF_THE_MACHINE)
-    return {key: own[key] for key in telling if any(other.get(key) != own[key] for other in others)}
+    """Return the settings of a run that are not the same in all others, apart from those of its machine.
+
+    Those of a task beside it tell it from other runs beside that task; from a run without it, `together` does.
+    """
+    found = {}
+    for key in (key for key in own if key not in OF_THE_MACHINE):
+        owner = key.partition(".")[0]
+        compared = [one for one in others if owner in tasks_of(one)] if owner in tasks_of(own) else others
+        if any(other.get(key) != own[key] for other in compared):
+            found[key] = own[key]
+    return found
+
+
+def tasks_of(settings: Mapping[str, Any]) -> Sequence[str]:
+    """Return the tasks of a run of several, of which these settings are one's."""
+    return str(settings.get("together", "")).split("+")
 
 
 def flattened(document: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -171,7 +187,7 @@ def of_task(choice: Mapping[str, Any]) -> dict[str, Any]:
 
 def system_name(about: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """Return what a system is called: the settings that make it, or its backbone where nothing differs."""
-    tasks = str(settings.get("together")).split("+")
+    tasks = tasks_of(settings)
     whole = {key: key.removesuffix(".name") for key in about}
     last = {key: name.rpartition(".")[2] for key, name in whole.items()}
     known = Counter(last.values())
