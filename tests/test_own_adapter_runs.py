@@ -53,7 +53,8 @@ def test_it_says_what_is_trained(run: Path) -> None:
     assert own["ner"]["trained"] == own["sentiment"]["trained"] == whole["trained"] / 2 > 0
     assert whole["head"] == own["ner"]["head"] + own["sentiment"]["head"]
     assert whole["base"] == own["ner"]["base"] and whole["share"] == whole["trained"] / whole["backbone"]
-    assert "adapter lora for each of 2 tasks: " in (run / "report.html").read_text(encoding="utf-8")
+    report = (run / "report.html").read_text(encoding="utf-8")
+    assert "adapter lora for each of 2 tasks: " in report and "No baselines" not in report
     assert "adapter lora: " in (run / "tasks" / "ner" / "report.html").read_text(encoding="utf-8")
 
 
