@@ -51,7 +51,9 @@ def test_what_is_said_stays() -> None:
     assert settle(said, backbone(), 10, factor=10) == said
 
 
-@pytest.mark.parametrize(("adapter", "of_eight"), [("lora", 0.5), ("bottleneck", 0.5), ("none", 1.0)])
+@pytest.mark.parametrize(
+    ("adapter", "of_eight"), [("lora", 0.5), ("bottleneck", 0.5), ("top_layers", 1.0), ("frozen", 1.0), ("none", 1.0)]
+)
 def test_an_adapter_s_rate_goes_with_the_root_of_the_rows_below_those_it_was_found_with(
     adapter: str, of_eight: float
 ) -> None:
@@ -68,7 +70,7 @@ def test_a_task_with_an_adapter_of_its_own_learns_as_fast_as_alone_with_its_rows
     each = {"adapters": "each", "batch_size": batch_size}
     config = configure(host, tasks=["ner", "sentiment"], adapter="lora", trainer=each)
     whole = rate_factor(config.adapter, host, batch_size)
-    found = [one.rate for one in settled_rates(config, [rows, batch_size - rows])]
+    found = [one.rate for one in settled_rates(config, [rows, batch_size - rows], host)]
     alone = [rate_factor(config.adapter, host, own) for own in (rows, batch_size - rows)]
     assert [whole * rate for rate in found if isinstance(rate, float)] == pytest.approx(alone)
 
@@ -78,10 +80,10 @@ def test_a_rate_that_is_said_stays() -> None:
     tasks: dict[str, Any] = {"ner": {"rate": 0.3}, "sentiment": {}}
     each = {"adapters": "each"}
     config = configure(host, tasks=tasks, adapter="lora", trainer=each)
-    first, second = settled_rates(config, [8.0, 24.0])
+    first, second = settled_rates(config, [8.0, 24.0], host)
     assert first.rate == 0.3 and second.rate == pytest.approx(0.75**0.5)
     at_one_rate = replace(config, trainer=replace(config.trainer, learning_rate=1e-3))
-    assert [one.rate for one in settled_rates(at_one_rate, [8.0, 24.0])] == [0.3, 1.0]
+    assert [one.rate for one in settled_rates(at_one_rate, [8.0, 24.0], host)] == [0.3, 1.0]
 
 
 def test_nor_is_running_text() -> None:

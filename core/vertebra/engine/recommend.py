@@ -49,23 +49,17 @@ def settle(
 def rate_factor(adapter: AdapterConfig, host: Host, rows: float) -> float:
     """Return what an adapter's rate is in terms of the whole backbone's, with so many rows a step.
 
-    It is what the adapter's reference declares, at its settings. All of a backbone's weights together are not as touchy.
+    It is what the adapter's reference declares, at its settings. The gradient of few rows is noisy, and Adam's steps are as
+    long: a rate above the backbone's own goes with the square root of the rows (Malladi and others, 2022) where these are
+    fewer than those it was found with. More rows are not taken to bear a higher one.
     """
     ref = host.get("adapter", adapter.name)
     assert isinstance(ref, AdapterRef)
-    return ref.rate * adapter.rate_scale * (rate_of_rows(rows) if adapter.name != AdapterConfig.name else 1.0)
+    of_rows = min(1.0, math.sqrt(rows / FOUND_WITH)) if ref.rate > 1 else 1.0
+    return ref.rate * adapter.rate_scale * of_rows
 
 
-def rate_of_rows(rows: float) -> float:
-    """Return what an adapter's rate is with so many rows a step, in terms of the one that was found with `FOUND_WITH`.
-
-    The gradient of fewer rows is noisier, and Adam's steps are as long; it bears a rate that goes with the square root of the
-    rows (Malladi and others, 2022). More rows are not taken to bear a higher one.
-    """
-    return min(1.0, math.sqrt(rows / FOUND_WITH))
-
-
-def settled_rates(config: RunConfig, rows: Sequence[float]) -> tuple[TaskChoice, ...]:
+def settled_rates(config: RunConfig, rows: Sequence[float], host: Host) -> tuple[TaskChoice, ...]:
     """Return the tasks with each `rate` a number where they have an adapter each; `rows` is what each has in a step.
 
     With the learning rate auto, one has the rate of a run of that task alone with as many rows a step.
@@ -73,8 +67,10 @@ def settled_rates(config: RunConfig, rows: Sequence[float]) -> tuple[TaskChoice,
     if config.trainer.adapters != "each":
         return config.tasks
     by_rows = config.trainer.learning_rate == "auto"
-    whole = rate_of_rows(config.trainer.batch_size)
+    whole = rate_factor(config.adapter, host, config.trainer.batch_size)
     return tuple(
-        replace(one, rate=rate_of_rows(own) / whole if by_rows else 1.0) if one.rate == "auto" else one
+        replace(one, rate=rate_factor(config.adapter, host, own) / whole if by_rows else 1.0)
+        if one.rate == "auto"
+        else one
         for one, own in zip(config.tasks, rows, strict=True)
     )

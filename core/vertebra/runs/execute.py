@@ -166,7 +166,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
     trainer_config = settle(
         config.trainer, backbone.info, rows_of_epoch(parts), frozen=config.backbone.freeze, factor=factor
     )
-    choices = settled_rates(config, rows_of_step(parts, config.trainer))
+    choices = settled_rates(config, rows_of_step(parts, config.trainer), host)
     settled = replace(config, tasks=choices, trainer=trainer_config, gpu=devices.config)
     importance = find_importance(settled.trainer, run, backbone, devices, host)
     taken = [part.head for part in parts if part.head] + ([importance.source] if importance else [])
