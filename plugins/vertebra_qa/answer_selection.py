@@ -13,7 +13,7 @@ from vertebra.tasks.features import Features
 from vertebra.tasks.ranking import Ranking, labels_of
 from vertebra.tasks.task import Row
 from vertebra_qa.config import AnswerSelectionConfig
-from vertebra_qa.lexical import Rarity
+from vertebra_qa.lexical import Rarity, shared_with
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,7 +36,7 @@ class AnswerSelection(Ranking):
         super().fit(rows)
         if not self.config.shared_words:
             return
-        from vertebra_qa.shared_words import fitted, shared_with
+        from vertebra_qa.shared_words import fitted
 
         self.rarity = rarity = Rarity(candidate for row in rows for candidate in row["candidates"])
         shared = [one for row in rows for one in shared_with(row["query"], row["candidates"], rarity)]
@@ -55,7 +55,7 @@ class AnswerSelection(Ranking):
         features = super().encode(row, tokenizer)
         if self.rarity is None:
             return features
-        from vertebra_qa.shared_words import NOTE, shared_with
+        from vertebra_qa.shared_words import NOTE
 
         shared = shared_with(row["query"], row["candidates"], self.rarity)
         return [

@@ -1,11 +1,11 @@
-"""Words and how rare they are, for baselines that count the words two texts share."""
+"""Words, how rare they are, and which of them two texts share."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vertebra.tasks.words import is_cjk
@@ -48,7 +48,8 @@ class Rarity:
     def restored(cls, state: Mapping[str, Any]) -> Rarity:
         """Return one that knows what `state` returned."""
         made = cls(())
-        made.n_texts, made.counts = int(state["texts"]), Counter(state["counts"])
+        made.n_texts = int(state["texts"])
+        made.counts = Counter({word: int(count) for word, count in state["counts"].items()})
         return made
 
     def __getitem__(self, word: str) -> float:
@@ -59,3 +60,18 @@ class Rarity:
     def is_common(self, word: str) -> bool:
         """Whether a word is a mark, or stands in over ten texts and every fifth: no answer begins or ends with it."""
         return not word[0].isalnum() or self.counts[word] > max(10, self.n_texts / 5)
+
+
+Shared = tuple[float, float]
+"""How many words that are not common, and how rare all shared words are together."""
+
+
+def shared_with(query: str, candidates: Sequence[str], rarity: Rarity) -> list[Shared]:
+    """Return what each candidate shares with the query; a word counts once, however often it stands there."""
+    asked = {word: rarity[word] for word in words_of(query)}
+    found = [asked.keys() & set(words_of(candidate)) for candidate in candidates]
+    # A set has no order, and a plain sum of floats depends on it: equal scores would differ, in each process otherwise.
+    return [
+        (float(sum(not rarity.is_common(word) for word in words)), math.fsum(asked[word] for word in words))
+        for words in found
+    ]

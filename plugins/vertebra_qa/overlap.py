@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -16,7 +15,7 @@ from vertebra.tasks.baseline import Baseline
 from vertebra.tasks.ranking import candidate_of
 from vertebra.tasks.span_extraction import SpanExtraction, best_threshold
 from vertebra.tasks.task import Row, Task
-from vertebra_qa.lexical import Rarity, Span, word_spans, words_of
+from vertebra_qa.lexical import Rarity, Span, shared_with, word_spans, words_of
 
 LENGTHS = (1, 2, 3, 4, 6, 8)
 RADII = (5, 10, 20)
@@ -134,8 +133,6 @@ class SharedWords(Baseline):
         return [self._ranked(row) for row in rows]
 
     def _ranked(self, row: Row) -> list[dict[str, Any]]:
-        asked = {word: self.rarity[word] for word in words_of(row["query"])}
-        # A set has no order, and a plain sum of floats depends on it: equal scores would differ, in each process otherwise.
-        scores = [math.fsum(asked.get(word, 0.0) for word in set(words_of(one))) for one in row["candidates"]]
+        scores = [rare for _, rare in shared_with(row["query"], row["candidates"], self.rarity)]
         order = sorted(range(len(scores)), key=lambda place: -scores[place])
         return [candidate_of(row, place) | {"score": scores[place]} for place in order]

@@ -1,4 +1,4 @@
-"""What a candidate shares with its query, in numbers, and a head that reads them beside the text.
+"""A head that reads beside the text which words a candidate shares with its query.
 
 A small backbone hardly learns from a few thousand pairs that it matters which words two texts have in common. Yang, Yih and
 Meek (2015), "WikiQA: a challenge dataset for open-domain question answering", give a model of sentences two counts of words
@@ -9,7 +9,6 @@ Letters: N candidates of a batch, D hidden width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,26 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from vertebra.tasks.heads import BatchHead, Dropout
-from vertebra_qa.lexical import Rarity, words_of
+from vertebra_qa.lexical import Shared
 
 if TYPE_CHECKING:
     from vertebra.engine.packing import PackedBatch
 
 NOTE = "shared"
 """Where features say what their candidate shares with the query."""
-Shared = tuple[float, float]
-"""How many words that are not common, and how rare all shared words are together."""
-
-
-def shared_with(query: str, candidates: Sequence[str], rarity: Rarity) -> list[Shared]:
-    """Return what each candidate shares with the query; a word counts once, however often it stands there."""
-    asked = {word: rarity[word] for word in words_of(query)}
-    found = [asked.keys() & set(words_of(candidate)) for candidate in candidates]
-    # A plain sum of floats depends on the order, and a set has none.
-    return [
-        (float(sum(not rarity.is_common(word) for word in words)), math.fsum(asked[word] for word in words))
-        for words in found
-    ]
 
 
 def fitted(shared: Sequence[Shared], labels: Sequence[int]) -> Sequence[float]:

@@ -17,8 +17,8 @@ from vertebra.engine.packing import pack
 from vertebra.tasks.heads import run_head
 from vertebra_qa.answer_selection import AnswerSelection
 from vertebra_qa.config import AnswerSelectionConfig
-from vertebra_qa.lexical import Rarity
-from vertebra_qa.shared_words import SharedWordsHead, shared_with
+from vertebra_qa.lexical import Rarity, shared_with
+from vertebra_qa.shared_words import SharedWordsHead
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -86,6 +86,12 @@ def test_without_shared_words_the_text_alone_is_read() -> None:
     assert task.state() == {}
     assert all("shared" not in one.note for one in task.encode(ROWS[0], BPE))
     assert task.build_head(8)(torch.randn(3, 8)).shape == (3, 1)
+
+
+@pytest.mark.parametrize("damaged", [{}, {"texts": 3, "counts": {"a": "many"}}, {"texts": 3, "counts": []}, "words"])
+def test_damaged_counts_are_noticed_when_a_run_is_opened(damaged: Any) -> None:
+    with pytest.raises((LookupError, TypeError, ValueError, AttributeError)):  # `restore_task` names the file
+        AnswerSelection().restore({"words": damaged})
 
 
 def test_a_run_from_before_there_were_counts_reads_the_text_alone() -> None:
