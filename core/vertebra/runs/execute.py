@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +15,8 @@ from vertebra.engine.budget_measurement import measured_budget
 from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.counting import count_parameters
 from vertebra.engine.devices import Devices, set_up
-from vertebra.engine.evaluate import Evaluation
-from vertebra.engine.events import EvaluationEnd, RunEnd, RunStart
+from vertebra.engine.events import RunEnd, RunStart
 from vertebra.engine.frozen import refuse_behaviours
-from vertebra.engine.members import LOSS, Member, evaluation_end, together
 from vertebra.engine.model import TaskModel
 from vertebra.engine.ranks import rank
 from vertebra.engine.recommend import rate_factor, settle, settled_rates
@@ -26,7 +24,6 @@ from vertebra.engine.seeds import seed_everything
 from vertebra.engine.trainer import Trainer
 from vertebra.errors import PrunedError, RunError, StoppedError, VertebraError
 from vertebra.host.manager import Host, create_behaviour_manager, create_host
-from vertebra.metrics.metric import Metric
 from vertebra.report.html import write_report
 from vertebra.report.progress import create_progress
 from vertebra.report.scale import Scale
@@ -49,6 +46,7 @@ from vertebra.runs.folder import RunFolder, now
 from vertebra.runs.key import active_plugins, anchored, run_key
 from vertebra.runs.launch import is_needed, launch
 from vertebra.runs.log import RunLog
+from vertebra.runs.members import last_evaluations, member_of
 from vertebra.runs.metric_trial import try_metrics
 from vertebra.runs.prepare import Prepared, prepare_tasks
 from vertebra.runs.pruning import Prune, Pruning
@@ -194,7 +192,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
     with stop_on_signal() as stop:
         trainer = Trainer(
             model,
-            [_member(part, model, devices, settled) for part in parts],
+            [member_of(part, model, devices, settled) for part in parts],
             settled.trainer,
             devices,
             checkpoints,
@@ -236,7 +234,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
         ]
         for part in parts
     }
-    ends = _ends(trainer, evaluations)
+    ends = last_evaluations(trainer, evaluations)
     scores = {split: end.scores for split, end in ends.items()}
     if "test" in ends:
         host.notify("evaluation_ended", evaluation=ends["test"])
@@ -367,51 +365,6 @@ def _watched(host: Host, observers: Sequence[object]) -> Iterator[None]:
     finally:
         for observer in observers:
             host.manager.unregister(observer)
-
-
-def _higher_is_better(config: RunConfig, metrics: Sequence[Metric]) -> bool:
-    """Whether that is so of the metric that picks the best checkpoint, or of the first one where the loss does."""
-    named = config.trainer.metric
-    wanted = metrics[0].name if named in (None, LOSS) else named
-    return next((metric.higher_is_better for metric in metrics if metric.name == wanted), True)
-
-
-def _member(part: Prepared, model: TaskModel, devices: Devices, config: RunConfig) -> Member:
-    """Return what the trainer knows of a task."""
-    rate = next(one.rate for one in config.tasks if one.name == part.task.name)
-
-    def evaluate() -> Evaluation:
-        return part.evaluate("valid", model, devices, while_training=True)
-
-    return Member(
-        part.task,
-        part.by_example("train"),
-        [row["id"] for row in part.splits.rows["train"]],
-        evaluate if "valid" in part.splits.rows else None,
-        _higher_is_better(config, part.metrics),
-        part.choice.weight,
-        part.choice.share,
-        1.0 if rate == "auto" else rate,
-    )
-
-
-def _ends(trainer: Trainer, evaluations: Mapping[str, Sequence[Evaluation]]) -> dict[str, EvaluationEnd]:
-    """Return the last evaluation of each split, of all tasks together."""
-    found: dict[str, EvaluationEnd] = {}
-    for split in ("valid", "test"):
-        of_split = {
-            member.task.name: one
-            for member in trainer.members
-            for one in evaluations[member.task.name]
-            if one.split == split
-        }
-        if not of_split:
-            continue
-        ends = {
-            name: evaluation_end(one, step=trainer.progress.step, epoch=trainer.epoch) for name, one in of_split.items()
-        }
-        found[split] = together(trainer.members, ends, best=False)
-    return found
 
 
 def _write_baselines(run: RunFolder, config: RunConfig, prepared: Prepared) -> list[str]:
