@@ -172,7 +172,7 @@ STUDIES = {
 
 EXPERIMENTS: dict[str, Experiment] = {
     "ner-sample": Experiment("Named entities, synthetic sample", "ner/sample", budget="small"),
-    **both("Named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003"),
+    **both("Named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003", full=("trainer.epochs=10",)),
     **both("Named entities, Chinese résumés", "ner/resume_zh", "ner/resume_zh"),
     **both("Sentiment, SST-2", "sentiment/sst2", "sentiment/sst2"),
     **both("Sentiment, Financial PhraseBank", "sentiment/financial_phrasebank", "sentiment/financial_phrasebank"),

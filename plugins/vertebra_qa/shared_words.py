@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vertebra.tasks.heads import BatchHead, Dropout
+from vertebra.transfer import send
 from vertebra_qa.lexical import Shared
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class SharedWordsHead(BatchHead):
 
     def forward(self, hidden_PD: Tensor, batch: PackedBatch) -> Tensor:
         """Map (N, D) to (N, 1)."""
-        shared_N2 = torch.tensor([one.note[NOTE] for one in batch.features], device=hidden_PD.device)
+        shared_N2 = send([one.note[NOTE] for one in batch.features], hidden_PD.device)
         with torch.autocast(hidden_PD.device.type, enabled=False):
             outputs: Tensor = self.text(hidden_PD.float()) + self.words(shared_N2)
         return outputs

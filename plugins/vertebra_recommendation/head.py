@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vertebra.engine.packing import PackedBatch
 from vertebra.tasks.features import Features
 from vertebra.tasks.heads import BatchHead
+from vertebra.transfer import send
 from vertebra_recommendation.config import RecommendationConfig
 from vertebra_recommendation.sequence import SequenceLayers
 
@@ -73,14 +74,14 @@ class RankingHead(BatchHead):
         scores_QC = states_QW @ vectors_CW.T
         if not items:
             return scores_QC
-        return scores_QC - torch.tensor([one.note["log_chance"] for one, _ in items], device=hidden_PD.device)
+        return scores_QC - send([one.note["log_chance"] for one, _ in items], hidden_PD.device)
 
     def _vectors(self, hidden_CD: Tensor, numbers: Sequence[int]) -> Tensor:
         """Return what an item's text says, and the vector learnt for it where there is one."""
         vectors_CW: Tensor = self.item(hidden_CD)
         if self.ids is None:
             return vectors_CW
-        own = torch.tensor(numbers, device=hidden_CD.device)
+        own = send(numbers, hidden_CD.device)
         known = own < len(self.warm_I)
         own = own.where(known, 0)
         known &= self.warm_I[own]
@@ -126,4 +127,4 @@ def text_projection(hidden: int, width: int) -> nn.Linear:
 
 
 def _tensor(numbers: np.ndarray, like: Tensor) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(numbers)).to(like.device)
+    return send(np.ascontiguousarray(numbers), like.device)

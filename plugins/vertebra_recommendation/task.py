@@ -16,6 +16,7 @@ from vertebra.errors import ConfigError, DataError
 from vertebra.tasks.baseline import Baseline
 from vertebra.tasks.features import Features, Ids
 from vertebra.tasks.task import Row, Task
+from vertebra.transfer import send
 from vertebra_recommendation.catalogue import Catalogue
 from vertebra_recommendation.config import RecommendationConfig
 from vertebra_recommendation.histories import Window, windows
@@ -211,7 +212,7 @@ class Recommendation(Task):
     def decode(self, outputs_QI: Tensor, batch: PackedBatch) -> list[dict[str, Any]]:
         """Return the best items after each history with their probabilities, and the rank of the one that came next."""
         ends = np.cumsum(batch.position_counts) - 1
-        scores_NI = outputs_QI[torch.from_numpy(ends).to(outputs_QI.device)].double().softmax(dim=1).cpu().numpy()
+        scores_NI = outputs_QI[send(ends, outputs_QI.device)].double().softmax(dim=1).cpu().numpy()
         return [
             recommend(
                 self.catalogue,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 import tiny_models as tiny
@@ -14,11 +15,14 @@ from torch import Tensor
 from transformers import AutoModel
 
 from vertebra.config.schema import BackboneConfig
+from vertebra.engine import attention_rectangle
 from vertebra.engine.attention import PACKED, Options, attend
 from vertebra.engine.attention_blocks import attend_in_blocks
+from vertebra.engine.attention_rectangle import Rectangle
 from vertebra.engine.backbone import causal_layers, run_packed, run_padded, run_written_out
 from vertebra.engine.directions import Attention
 from vertebra.engine.dropout import keep_mask
+from vertebra.engine.groups import group_sequences
 from vertebra.engine.loading import checkpoint_activations
 from vertebra.engine.packing import PackedBatch, cut, pack
 from vertebra.engine.probes import choose_packing, require_bidirectional
@@ -275,3 +279,42 @@ def test_what_layers_cannot_do_is_refused_by_name() -> None:
         causal_layers(("causal",) * 3, model)
     with pytest.raises(BackboneError, match=r"runs padded, where all layers look in one direction"):
         require_bidirectional(model, "padded", "x", 0.5)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_rectangle_equals_groups(family: str, attention: Attention, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = tiny.model(family), batch_of(LENGTHS)
+    model.set_attn_implementation(PACKED)
+    grouped_loss, grouped = loss_and_gradients(model, run_packed(model, batch, attention), batch)
+    monkeypatch.setattr(attention_rectangle, "DEVICES", ("cpu",))
+    loss, found = loss_and_gradients(model, run_packed(model, batch, attention), batch)
+    assert batch.rectangle is not None
+    torch.testing.assert_close(loss, grouped_loss, rtol=1e-6, atol=1e-6)
+    for name, gradient in found.items():
+        assert (gradient - grouped[name]).norm() <= 1e-5 * grouped[name].norm().clamp(min=1e-4)
+
+
+@given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(any), longest=st.integers(9, 12))
+def test_a_rectangle_has_each_token_in_its_place(lengths: list[int], longest: int) -> None:
+    starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    rectangle = Rectangle.of(starts, sum(lengths), longest)
+    rows = [list(range(start, start + length)) for start, length in zip(starts.tolist(), lengths, strict=False)]
+    found = [
+        [token for token, is_token in zip(*pair, strict=True) if is_token]
+        for pair in zip(rectangle.tokens_NL.tolist(), rectangle.is_token_NL.tolist(), strict=True)
+    ]
+    assert found == rows
+    assert rectangle.tokens_NL.flatten()[rectangle.places_T].tolist() == list(range(sum(lengths)))
+    assert bool(rectangle.mask(True, None).any(-1).all())
+
+
+def test_a_rectangle_that_is_mostly_padding_is_not_made() -> None:
+    few = batch_of([tiny.CONTEXT] + [1] * 500)
+    assert few.rectangle is None and batch_of([tiny.CONTEXT] + [1] * 5).rectangle is not None
+
+
+def test_on_a_gpu_lengths_share_a_group_that_share_the_next_power_of_two() -> None:
+    lengths = [300, 260, 250, 130, 128, 70, 64, 33, 2, 1]
+    assert [group.count for group in group_sequences(lengths, "meta").members] == [2, 2, 2, 4]
+    assert [group.count for group in group_sequences(lengths).members] == [1, 1, 1, 1, 1, 1, 1, 1, 2]

@@ -21,6 +21,7 @@ from transformers import AttentionInterface
 
 from vertebra.engine.attention_blocks import LENGTHS, attend_in_blocks
 from vertebra.engine.attention_products import attend_by_products
+from vertebra.engine.attention_rectangle import attend_in_rectangle
 from vertebra.engine.attention_varlen import attend_varlen
 from vertebra.engine.generation.stream import CachedStream
 from vertebra.engine.groups import Group
@@ -76,9 +77,10 @@ def packed_attention(
     query_THd, key_TGd, value_TGd = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     options = Options(scaling, dropout, causal[layer] if isinstance(causal, tuple) else causal, sliding_window)
     if isinstance(packed, PackedBatch) and packed.causal is None:
-        out = attend_varlen(query, key, value, packed, scaling, dropout, options.causal, sliding_window)
-        if out is not None:
-            return out, None
+        for attend_at_once in (attend_varlen, attend_in_rectangle):
+            out = attend_at_once(query, key, value, packed, scaling, dropout, options.causal, sliding_window)
+            if out is not None:
+                return out, None
     return attend(query_THd, key_TGd, value_TGd, packed, options, layer).unsqueeze(0), None
 
 

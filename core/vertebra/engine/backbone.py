@@ -5,7 +5,7 @@ Letters: T tokens in the packed stream, N sequences, P positions that a head rea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
+from vertebra.engine.attention_varlen import why_not
 from vertebra.engine.blocks.kernels import Kernels, PlainKernels, PrepackedKernels
 from vertebra.engine.blocks.passes import find_pass
 from vertebra.engine.cache_name import cache_name
 from vertebra.engine.directions import Attention
 from vertebra.engine.packing import PackedBatch, rounded
 from vertebra.engine.prepacked import can_prepack
+from vertebra.engine.recorded_passes import CudaRecorder, RecordedPasses, Recorder
 from vertebra.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ class Backbone(nn.Module):
         self.frozen = False
         """Whether nothing of it is ever trained: it then stays in evaluation mode, and its passes record no gradients."""
         self._kernels: Kernels | None = None
+        self._recorded: RecordedPasses | None = None
         # No child of this module: its inside is one already, and its output matrix is part of the head that uses it.
         self._language_model = (language_model,)
 
@@ -128,11 +131,38 @@ class Backbone(nn.Module):
     def _read(self, batch: PackedBatch) -> Tensor:
         if self.info.packing == "padded":
             return run_padded(self.model, batch, self.info.attention, self.prefix)[batch.positions_P]
+        hidden_TD = self._recorded.hidden(batch) if self._recorded is not None else None
+        if hidden_TD is not None:
+            return hidden_TD[batch.positions_P]
         if self.info.layers == "written out" and batch.input_ids_T.device.type == "cpu":
             hidden_PD = run_written_out(self.model, batch, self.info.attention, self._kernels, batch.positions_P)
             if hidden_PD is not None:
                 return hidden_PD
         return run_packed(self.model, batch, self.info.attention)[batch.positions_P]
+
+    @contextmanager
+    def recorded(
+        self, dtype: torch.dtype | None, tell: Callable[[str], None], recorder: Recorder | None = None
+    ) -> Iterator[None]:
+        """Record training passes in `dtype` (by default the weights' own) on a GPU, and play them again (CUDA graphs).
+
+        Meanwhile nothing but the values of the weights may change. Where activations are computed anew, passes are plain.
+        `tell` gets a line if recording fails; `recorder` stands in for CUDA's.
+        """
+        anew = any(getattr(one, "gradient_checkpointing", False) for one in self.model.modules())
+        plain = self.info.packing == "padded" or self.frozen or anew
+        if not plain and (recorder or self.model.device.type == "cuda"):
+            self._recorded = RecordedPasses(
+                self.model,
+                lambda batch: run_packed(self.model, batch, self.info.attention),
+                recorder or CudaRecorder(),
+                tell,
+                one_kernel=why_not(self.model.config, dtype or self.model.dtype) is None,
+            )
+        try:
+            yield
+        finally:
+            self._recorded = None
 
     @contextmanager
     def prepacked(self, dtype: torch.dtype | None = None) -> Iterator[None]:
@@ -213,8 +243,10 @@ def _dtype(model: PreTrainedModel) -> torch.dtype:
 
 def run_packed(model: PreTrainedModel, batch: PackedBatch, attention: Attention) -> Tensor:
     """Run the stream as one row through a model whose attention keeps sequences apart: (T, D)."""
+    # With token ids some families look for padding among them, and wait for a GPU to do so.
+    embeddings_TD = model.get_input_embeddings()(batch.input_ids_T)
     hidden_1TD: Tensor = model(
-        input_ids=batch.input_ids_T.unsqueeze(0),
+        inputs_embeds=embeddings_TD.unsqueeze(0),
         position_ids=batch.position_ids_T.unsqueeze(0),
         use_cache=False,
         packed=batch,

@@ -1,7 +1,8 @@
 """Groups: sequences of like length that attention computes together, as rows of one rectangle.
 
 A rectangle for each length would waste nothing and call a kernel for each; so lengths that differ by less than `STEP` share
-one, and only attention, the smaller part of the work, sees the little padding that this needs.
+one, and only attention, the smaller part of the work, sees the little padding that this needs. On a GPU a call costs more
+than the padding: there lengths share one that have the next power of two in common.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from vertebra.transfer import send
+
 STEP = 16
 """Tokens."""
+LEAST_ON_GPU = 64
+"""Tokens up to which all lengths share a rectangle on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ def group_sequences(lengths: Sequence[int], device: torch.device | str = "cpu") 
     """Group the sequences of a stream whose neighbours have like lengths; none is empty."""
     members: list[Group] = []
     sequence = place = 0
-    for _, run in groupby(lengths, key=lambda length: -(-length // STEP)):
+    share = _share_on_cpu if torch.device(device).type == "cpu" else _share_on_gpu
+    for _, run in groupby(lengths, key=share):
         lengths_n = torch.tensor(tuple(run))
         count, longest = len(lengths_n), int(lengths_n.max())
         is_padding_nL = torch.arange(longest) >= lengths_n[:, None]
@@ -68,13 +74,21 @@ def group_sequences(lengths: Sequence[int], device: torch.device | str = "cpu") 
                 slice(sequence, sequence + count),
                 count,
                 longest,
-                is_padding_nL.to(device) if is_padding_nL.any() else None,
+                send(is_padding_nL, device) if is_padding_nL.any() else None,
             )
         )
         sequence, place = sequence + count, place + count * longest
     if all(group.is_padding is None for group in members):
         return Groups(tuple(members), None, None, None)
-    return Groups(tuple(members), *(one.to(device) for one in _places(torch.tensor(lengths), members)))
+    return Groups(tuple(members), *(send(one, device) for one in _places(torch.tensor(lengths), members)))
+
+
+def _share_on_cpu(length: int) -> int:
+    return -(-length // STEP)
+
+
+def _share_on_gpu(length: int) -> int:
+    return (max(LEAST_ON_GPU, length) - 1).bit_length()
 
 
 def _places(lengths_N: Tensor, members: Sequence[Group]) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vertebra.engine.attention_rectangle import Rectangle, is_worth_it
 from vertebra.engine.groups import Groups, group_sequences
 from vertebra.tasks.features import Features
+from vertebra.transfer import send
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,18 @@ class PackedBatch:
         """What attention computes together, in the stream's order."""
         return group_sequences(self.lengths, self.input_ids_T.device)
 
+    @cached_property
+    def rectangle(self) -> Rectangle | None:
+        """What attention on a GPU computes at once where no kernel takes the stream; None where it is mostly padding."""
+        longest = max(self.lengths)
+        if not is_worth_it(self.n_tokens, len(self), longest):
+            return None
+        return Rectangle.of(self.cu_seqlens, self.n_tokens, longest)
+
     def to(self, device: torch.device | str) -> PackedBatch:
         """Return the batch with its tensors on `device`."""
-        # Only from pinned memory does a copy run beside the computation.
-        pinned = torch.device(device).type == "cuda"
-        moved = {
-            name: (value.pin_memory() if pinned else value).to(device, non_blocking=True)
+        moved: dict[str, Any] = {
+            name: send(value, device)
             for name in ("input_ids_T", "position_ids_T", "cu_seqlens", "positions_P", "targets", "hidden_PD")
             if (value := getattr(self, name)) is not None
         }
@@ -87,7 +96,7 @@ class Part:
 
     def to(self, device: torch.device | str) -> Part:
         """Return the part with its tensors on `device`."""
-        return replace(self, rows_P=self.rows_P.to(device), batch=self.batch.to(device))
+        return replace(self, rows_P=send(self.rows_P, device), batch=self.batch.to(device))
 
 
 def rounded(batch: PackedBatch, multiple: int) -> PackedBatch:

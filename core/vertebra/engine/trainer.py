@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 
@@ -97,6 +98,11 @@ class Trainer:
         self.start = StartingPoint(model.backbone, config.l2sp, config.ewc, fisher) if pulled else None
         # Behaviours read and change gradients, several processes add them up, a pull acts on all of them: they must be whole.
         # So must checkpoints of shared weights, which another number of processes may read.
+        # A behaviour may change how a pass is computed; shards, and adapters of single tasks, have passes of their own. Dropout
+        # has other bits in a recorded pass than in a plain one, and a resumed training records anew.
+        self._as_they_come = (
+            bool(behaviours.get_plugins()) or devices.sharded or model.apart or devices.config.deterministic
+        )
         whole = (
             bool(behaviours.get_plugins() or self.start)
             or devices.accelerator.num_processes > 1
@@ -122,11 +128,17 @@ class Trainer:
     def fit(self) -> None:
         """Train to the end, and leave the best weights in the model (the last ones where nothing was evaluated)."""
         self.behaviours.training_started(model=self.model)
-        with frozen_weights_cast_once():
+        with frozen_weights_cast_once(), self._recorded():
             self._take_steps()
         if self.progress.best_score is not None:
             self.devices.accelerator.wait_for_everyone()
             self.checkpoints.load_best(self.progress.best_step, self.model.trained)
+
+    def _recorded(self) -> AbstractContextManager[None]:
+        """Return what records the backbone's passes on a GPU."""
+        if self._as_they_come:
+            return nullcontext()
+        return self.model.backbone.recorded(self.devices.training_dtype, self.devices.budget.tell)
 
     def _take_steps(self) -> None:
         while self.progress.step < self.total_steps and not self._out_of_patience():

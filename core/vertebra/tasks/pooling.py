@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vertebra.tasks.heads import BatchHead
+from vertebra.transfer import send
 
 if TYPE_CHECKING:
     from vertebra.engine.packing import PackedBatch
@@ -44,7 +45,7 @@ class MeanPooling(nn.Module):
 
     def forward(self, hidden_PD: Tensor, counts: Sequence[int]) -> Tensor:
         """Map (P, D) to (N, D); `counts` says how many of the positions each sequence has, one behind the other."""
-        counts_N = torch.tensor(counts, device=hidden_PD.device)
+        counts_N = send(counts, hidden_PD.device)
         owners_P = owners(counts_N, len(hidden_PD))
         return sums(hidden_PD, owners_P, len(counts)) / counts_N.clamp(min=1).unsqueeze(1)
 
@@ -63,7 +64,7 @@ class AttentionPooling(nn.Module):
 
     def forward(self, hidden_PD: Tensor, counts: Sequence[int]) -> Tensor:
         """Map (P, D) to (N, D); `counts` says how many of the positions each sequence has, one behind the other."""
-        owners_P = owners(torch.tensor(counts, device=hidden_PD.device), len(hidden_PD))
+        owners_P = owners(send(counts, hidden_PD.device), len(hidden_PD))
         scores_P = self.score(hidden_PD).float().squeeze(1)
         # Less the largest score of the sequence, so that no exponential overflows.
         largest_N = scores_P.new_full((len(counts),), -torch.inf)

@@ -19,6 +19,7 @@ from vertebra.tasks.features import Features
 from vertebra.tasks.heads import BatchHead
 from vertebra.tasks.task import Row, Task
 from vertebra.tasks.text_pairs import encode_pairs, shortened_head
+from vertebra.transfer import send
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -173,14 +174,15 @@ class SpanExtraction(Task):
         """Return the mean cross-entropy of start and end over the windows; the answers of one window share its weight."""
         window_A, start_A, end_A = targets_A3.unbind(dim=1)
         likelihood_A = (outputs_P2[start_A, 0] + outputs_P2[end_A, 1]) / 2
-        weight_A = 1 / torch.bincount(window_A)[window_A]
+        one_A = torch.ones_like(likelihood_A)
+        weight_A = 1 / torch.zeros_like(one_A).index_add(0, window_A, one_A)[window_A]  # no more windows than answers
         return -(likelihood_A * weight_A).sum() / weight_A.sum()
 
     def decode(self, outputs_P2: Tensor, batch: PackedBatch) -> list[dict[str, Any]]:
         """Return for each window how likely "no answer" is, and its best spans in characters of the context."""
         counts = batch.position_counts
         rectangle_NM2 = to_rectangle(outputs_P2, counts, fill=-torch.inf)
-        none = (torch.arange(len(counts), device=outputs_P2.device), torch.tensor(counts, device=outputs_P2.device) - 1)
+        none = (torch.arange(len(counts), device=outputs_P2.device), send(counts, outputs_P2.device) - 1)
         none_N = rectangle_NM2[none].sum(dim=1)
         rectangle_NM2[none] = -torch.inf
         scores_NS, starts_NS, ends_NS = best_spans(rectangle_NM2, self.config.longest_answer, self.config.n_best)
@@ -270,7 +272,7 @@ class SpanHead(BatchHead):
 
 def places(counts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the row and the column (P,) of each position in a rectangle with a row for each sequence."""
-    counts_N = torch.tensor(counts, device=device)
+    counts_N = send(counts, device)
     rows_P = torch.repeat_interleave(torch.arange(len(counts), device=device), counts_N, output_size=sum(counts))
     starts_N = counts_N.cumsum(dim=0) - counts_N
     return rows_P, torch.arange(len(rows_P), device=device) - starts_N[rows_P]

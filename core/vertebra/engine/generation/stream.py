@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vertebra.engine.generation.cache import PAGE, KeyValues, Slot
+from vertebra.transfer import send
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class CachedStream:
         return bias
 
     def _tensor(self, values: Sequence[object]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self._device)
+        return send(torch.tensor(values, dtype=torch.long), self._device)
 
 
 def _whole_prompt(
