@@ -32,7 +32,7 @@ from vertebra.data.load import load_splits
 from vertebra.engine.evaluate import count
 from vertebra.host.manager import create_host
 from vertebra.tasks.task import Row
-from vertebra_recommendation.baselines import Ranker
+from vertebra_recommendation.baselines import Ranker, Scores
 from vertebra_recommendation.metrics import ColdHRAt10, ColdNDCGAt10, HRAt10, MRRFull, NDCGAt10
 from vertebra_recommendation.ranks import ndcg
 from vertebra_recommendation.task import Recommendation
@@ -166,15 +166,23 @@ class SASRec(Ranker):
                 padded[row, -len(latest) :] = latest
         return torch.from_numpy(padded)
 
+    def scores(self, history: Sequence[int]) -> Scores:
+        """Return a score for each item of the catalogue after this history."""
+        return self._scores([history])[0]
+
     @torch.no_grad()
+    def _scores(self, histories: Sequence[Sequence[int]]) -> Scores:
+        self.network.eval()
+        read_NS = self._padded([np.asarray(history, dtype=np.int64) + 1 for history in histories])
+        scores_NI: Scores = (self.network(read_NS)[:, -1] @ self.network.items.weight[1:].T).double().numpy()
+        return scores_NI
+
     def predict(self, rows: Sequence[Row]) -> list[Any]:
         """Rank the catalogue for each row, some rows at a time."""
-        self.network.eval()
         predictions: list[Any] = []
         for begin in range(0, len(rows), 256):
             some = rows[begin : begin + 256]
-            read_NS = self._padded([np.asarray(self.task.catalogue.find(row["history"])) + 1 for row in some])
-            scores_NI = (self.network(read_NS)[:, -1] @ self.network.items.weight[1:].T).double().numpy()
+            scores_NI = self._scores([self.task.catalogue.find(row["history"]) for row in some])
             predictions += [self._predict(row, scores_I) for row, scores_I in zip(some, scores_NI, strict=True)]
         return predictions
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sasrec import SASRec, Settings
 from torch import Tensor
 
 import vertebra
@@ -252,7 +253,8 @@ def test_a_cold_item_has_its_text_alone() -> None:
 def test_baselines_predict_in_the_form_of_the_task() -> None:
     made, _, _ = prepared()
     train, valid, test = (made.splits.rows[name] for name in ("train", "valid", "test"))
-    for baseline in made.task.baselines():
+    peer = SASRec(made.task, Settings(width=8, blocks=1, epochs=2), seed=0)  # type: ignore[arg-type]
+    for baseline in (*made.task.baselines(), peer):
         baseline.fit(train, valid)
         for prediction, row in zip(baseline.predict(test), test, strict=True):
             assert len(prediction["items"]) == min(10, 24 - len(row["history"]))
