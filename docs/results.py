@@ -71,18 +71,19 @@ def both(
     settings: tuple[str, ...] = (),
     suffix: str = "",
     full: tuple[str, ...] = (),
+    small: tuple[str, ...] = (),
 ) -> dict[str, Experiment]:
     """Return an experiment in its full and in its small budget, each also from random weights.
 
-    `full` has settings of the full budget alone, which validation chose.
+    `full` and `small` have settings of one budget alone; those of the full one validation chose.
     """
     name = option.replace("/", "-").replace("_", "-") + suffix
     plain = f"{title}, random weights"
     return {
         name: Experiment(title, option, path, (*settings, *full)),
         f"{name}-random": Experiment(plain, option, path, (*settings, *full, *RANDOM)),
-        f"{name}-small": Experiment(title, option, path, (*settings, *SMALL), "small"),
-        f"{name}-random-small": Experiment(plain, option, path, (*settings, *RANDOM, *SMALL), "small"),
+        f"{name}-small": Experiment(title, option, path, (*small, *settings, *SMALL), "small"),
+        f"{name}-random-small": Experiment(plain, option, path, (*small, *settings, *RANDOM, *SMALL), "small"),
     }
 
 
@@ -188,13 +189,21 @@ EXPERIMENTS: dict[str, Experiment] = {
         "translation/multi30k_en_de",
     ),
     **both("Translation, Tatoeba English to Chinese", "translation/tatoeba_en_zh", "translation/tatoeba_en_zh"),
-    **both("Recommendation, MovieLens 100K", "recommendation/ml_100k", "recommendation/ml-100k", EPOCHS_OF_ML_100K),
+    **both(
+        "Recommendation, MovieLens 100K",
+        "recommendation/ml_100k",
+        "recommendation/ml-100k",
+        full=("trainer.epochs=15",),
+        small=EPOCHS_OF_ML_100K,
+    ),
     **both(
         "Recommendation, MovieLens 100K, a tenth of the films unseen in training",
         "recommendation/ml_100k",
         "recommendation/ml-100k",
-        (*EPOCHS_OF_ML_100K, "data.options.cold_items=0.1"),
+        ("data.options.cold_items=0.1",),
         suffix="-cold",
+        full=("trainer.epochs=15",),
+        small=EPOCHS_OF_ML_100K,
     ),
     **{name: row for study, one in STUDIES.items() for name, row in one.experiments(study).items()},
 }

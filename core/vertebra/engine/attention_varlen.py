@@ -92,7 +92,7 @@ def find_kernel() -> Kernel | None:
 
 def why_not(config: PretrainedConfig, dtype: torch.dtype) -> str | None:
     """Return one line that says why a model on a GPU, computing in `dtype`, does without the kernel; None if it does not."""
-    slower = "attention runs by groups of equal length, which is slower"
+    slower = "attention lays sequences out with padding, which is slower"
     if dtype not in DTYPES:
         return f"{slower}: the varlen kernel computes in bf16 and fp16 alone (gpu.precision=bf16)"
     if find_kernel() is None:
@@ -180,7 +180,7 @@ def _holds(kernel: Kernel, asked: Request) -> bool:
         right, reason = False, str(error).partition("\n")[0]
     if not right:
         warnings.warn(
-            f"Attention runs by groups of equal length, which is slower: the varlen kernel of torch {torch.__version__} "
+            f"Attention lays sequences out with padding, which is slower: the varlen kernel of torch {torch.__version__} "
             f"does not hold for {asked.heads} heads of width {asked.width} here ({reason}).",
             stacklevel=2,
         )

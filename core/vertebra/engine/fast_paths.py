@@ -50,6 +50,7 @@ def find_fast_paths(config: BackboneConfig, host: Host) -> Iterator[FastPath]:
     yield _written_out(backbone, on_gpu)
     yield _prepacked(backbone, on_gpu)
     yield _varlen(backbone, on_gpu, native)
+    yield _recorded(backbone, on_gpu)
     yield _generation(backbone, cannot_write)
 
 
@@ -116,6 +117,15 @@ def _varlen(backbone: Backbone, on_gpu: bool, native: bool) -> FastPath:
         return FastPath(name, False, "it is for packed batches")
     reason = why_not(backbone.model.config, torch.bfloat16 if native else torch.float32)
     return FastPath(name, reason is None, reason or "attention over a packed batch is one kernel")
+
+
+def _recorded(backbone: Backbone, on_gpu: bool) -> FastPath:
+    name = "recorded passes"
+    if not on_gpu:
+        return FastPath(name, False, "it needs a GPU, and torch finds none")
+    if backbone.info.packing == "padded":
+        return FastPath(name, False, "they are for packed batches")
+    return FastPath(name, True, "short training passes are launched as a whole (CUDA graphs)")
 
 
 def _generation(backbone: Backbone, cannot_write: str) -> FastPath:
