@@ -29,9 +29,9 @@ from vertebra.host.manager import create_host
 class Again:
     """Does recorded work again; counts recordings and what is played."""
 
-    def __init__(self, fails: str = "") -> None:
+    def __init__(self, fails: str = "", runs_out: int = 0) -> None:
         self.recorded = self.played = 0
-        self.fails = fails
+        self.fails, self.runs_out = fails, runs_out
 
     def warm(self, work: Callable[[], None]) -> None:
         work()
@@ -39,6 +39,9 @@ class Again:
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         if self.fails:
             raise RuntimeError(self.fails)
+        if self.runs_out:
+            self.runs_out -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
         self.recorded += 1
         gradients = torch.is_grad_enabled()
         if "forward" in work.__name__:
@@ -214,6 +217,15 @@ def test_what_cannot_be_recorded_is_said_once_and_trained_plainly(tmp_path: Path
     failed, plain = trained(tmp_path / "a", Again("it may not\nat all"), notes), trained(tmp_path / "b", None)
     assert notes.lines == ["passes are not recorded, which is slower: it may not"]
     for one, other in zip(failed.model.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_memory_that_runs_out_in_a_recording_halves_the_step(tmp_path: Path) -> None:
+    notes, recorder = Notes(), Again(runs_out=1)
+    recorded, plain = trained(tmp_path / "a", recorder, notes), trained(tmp_path / "b", None)
+    [line] = notes.lines
+    assert "Memory ran out" in line and recorder.played > 10
+    for one, other in zip(recorded.model.parameters(), plain.model.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 

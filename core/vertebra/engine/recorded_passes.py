@@ -138,7 +138,8 @@ class RecordedPasses:
         self._one_kernel = one_kernel
         self._weights = sum(one.numel() for one in model.parameters())
         self._trained = {name: one for name, one in self._pass.named_parameters() if one.requires_grad}
-        self._gradients = {name: torch.zeros_like(one) for name, one in self._trained.items()}
+        self._gradients: dict[str, Tensor] = {}
+        """Made for the first recording: a model that is too large for any must have no room for them."""
         self._seen: Counter[tuple[Size, bool]] = Counter()
         self._recordings: dict[tuple[Size, bool], Recording] = {}
         self._last: weakref.ref[_Playing] | None = None
@@ -178,9 +179,12 @@ class RecordedPasses:
 
     def _record(self, key: tuple[Size, bool]) -> Recording | None:
         try:
+            if not self._gradients:
+                self._gradients = {name: torch.zeros_like(one) for name, one in self._trained.items()}
             made = Recording(key[0], self._pass, self._trained, self._gradients, self._recorder)
         except RuntimeError as error:
             self._recordings.clear()
+            self._gradients = {}
             if is_out_of_memory(error):
                 raise
             self._on = False
