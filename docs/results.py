@@ -193,7 +193,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Recommendation, MovieLens 100K",
         "recommendation/ml_100k",
         "recommendation/ml-100k",
-        full=("trainer.epochs=15",),
+        full=("trainer.epochs=30",),
         small=EPOCHS_OF_ML_100K,
     ),
     **both(
@@ -202,7 +202,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         "recommendation/ml-100k",
         ("data.options.cold_items=0.1",),
         suffix="-cold",
-        full=("trainer.epochs=15",),
+        full=("trainer.epochs=30",),
         small=EPOCHS_OF_ML_100K,
     ),
     **{name: row for study, one in STUDIES.items() for name, row in one.experiments(study).items()},
