@@ -174,6 +174,17 @@ def test_a_damaged_run_is_refused_by_name(tmp_path: Path, capsys: pytest.Capture
     assert f"'{run}' has format 99; this version reads 1. Upgrade vertebra." in capsys.readouterr().err
 
 
+def test_runs_is_where_it_looks_by_itself(
+    board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(board.parent)
+    assert main(["leaderboard", "--output", str(tmp_path / "board")]) == 0
+    assert document(tmp_path / "board")["tasks"] == document(board)["tasks"]
+    monkeypatch.chdir(tmp_path)
+    assert main(["leaderboard"]) == 2
+    assert "There is no folder 'runs'" in capsys.readouterr().err
+
+
 # --- the page of a large board, made without runs
 
 

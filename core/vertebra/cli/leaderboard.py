@@ -23,7 +23,12 @@ def main(argv: Sequence[str]) -> int:
         epilog="example: vertebra leaderboard runs/sweeps/mine --output board",
     )
     parser.add_argument(
-        "folders", metavar="FOLDER", nargs="+", type=Path, help="runs, or folders of runs such as a sweep"
+        "folders",
+        metavar="FOLDER",
+        nargs="*",
+        type=Path,
+        default=[Path("runs")],
+        help="runs, or folders of runs such as a sweep; by default runs/",
     )
     parser.add_argument("--output", metavar="DIR", type=Path, help="by default the first FOLDER")
     parser.add_argument("--title", default="Leaderboard")

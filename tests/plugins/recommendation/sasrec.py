@@ -7,7 +7,7 @@ Two losses: the paper's binary cross-entropy with one random negative for each p
 known to be the better one (Klenitskiy and Vasilev 2023; Petrov and Macdonald 2023); validation NDCG@10 picks among losses,
 widths and rates of dropout, and the epoch.
 
-    python tests/plugins/recommendation/sasrec.py FOLDER_OF_ML_100K [--seed 1] [--cold 0.1]
+    python tests/plugins/recommendation/sasrec.py FOLDER_OF_ML_100K [--seed 1] [--cold 0.1] [--only dropout=0.5]
 
 Letters: N users, S places, I items, W width.
 """
@@ -25,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+import yaml
 from torch import Tensor, nn
 
 from vertebra.config.schema import DataConfig
@@ -193,7 +194,7 @@ def main() -> None:
     parser.add_argument("folder", help="the folder of MovieLens 100K")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cold", type=float, default=0.0, help="the share of cold items, as data.options.cold_items")
-    parser.add_argument("--one", action="store_true", help="train the default settings alone")
+    parser.add_argument("--only", nargs="*", metavar="NAME=VALUE", help="train one choice of settings alone")
     arguments = parser.parse_args()
     data = DataConfig(
         path=arguments.folder,
@@ -208,8 +209,10 @@ def main() -> None:
         replace(Settings(), loss=loss, width=width, dropout=dropout)
         for loss, width, dropout in product(("softmax", "bce"), (64, 128), (0.2, 0.5))
     ]
+    if arguments.only is not None:
+        tried = [replace(Settings(), **yaml.safe_load("\n".join(arguments.only).replace("=", ": ") or "{}"))]
     found: list[SASRec] = []
-    for settings in [Settings()] if arguments.one else tried:
+    for settings in tried:
         began = time.perf_counter()
         model = SASRec(task, settings, arguments.seed)
         model.fit(splits.rows["train"], splits.rows["valid"])
