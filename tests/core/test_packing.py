@@ -311,6 +311,7 @@ def test_a_rectangle_has_each_token_in_its_place(lengths: list[int], longest: in
 
 def test_a_rectangle_that_is_mostly_padding_is_not_made() -> None:
     few = batch_of([tiny.CONTEXT] + [1] * 500)
+    assert not attention_rectangle.is_worth_it(4096, 1, 4096)  # its mask is large
     assert few.rectangle is None and batch_of([tiny.CONTEXT] + [1] * 5).rectangle is not None
 
 

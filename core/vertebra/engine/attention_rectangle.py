@@ -22,11 +22,13 @@ DEVICES = ("cuda",)
 MOST_PADDING = 4
 """Times the tokens that a rectangle may have in places, and `ANYWAY` beyond that."""
 ANYWAY = 1 << 14
+LONGEST = 2048
+"""Tokens of a sequence, beyond which its mask, L times L, takes more room than a call for each group takes time."""
 
 
 def is_worth_it(tokens: int, sequences: int, longest: int) -> bool:
-    """Whether a rectangle of N · L places is small enough for T tokens."""
-    return sequences * longest <= MOST_PADDING * tokens + ANYWAY
+    """Whether a rectangle of N · L places, and its mask, are small enough for T tokens."""
+    return longest <= LONGEST and sequences * longest <= MOST_PADDING * tokens + ANYWAY
 
 
 @dataclass(frozen=True)
