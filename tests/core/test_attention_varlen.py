@@ -15,7 +15,8 @@ from torch import Tensor
 
 from vertebra.engine import attention_varlen
 from vertebra.engine.attention import PACKED
-from vertebra.engine.attention_varlen import attend_varlen, options, why_not
+from vertebra.engine.attention_options import Options
+from vertebra.engine.attention_varlen import attend_varlen, keywords, why_not
 from vertebra.engine.backbone import run_packed
 from vertebra.engine.directions import Attention
 from vertebra.engine.loading import checkpoint_activations
@@ -198,7 +199,7 @@ def attend(
     query = torch.randn(1, 4, 12, 8) if query is None else query
     key, value = torch.randn(2, 1, 2, 12, 8, dtype=query.dtype)
     batch = pack(tiny.sequences([7, 5]), lambda _: None)
-    return attend_varlen(query, key, value, batch, scaling, dropout, True, window)
+    return attend_varlen(query, key, value, batch, Options(scaling, dropout, True, window))
 
 
 def test_what_the_kernel_does_not_compute_is_left_to_groups(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,9 +249,9 @@ def test_a_scale_that_the_kernel_cannot_apply_is_left_to_groups() -> None:
     kernels = Kernels()
     own = attention_varlen.Request(4, 4, 16, 0.25, True, None, torch.bfloat16, torch.device("cpu"))
     other = attention_varlen.Request(4, 4, 16, 1.0, True, None, torch.bfloat16, torch.device("cpu"))
-    assert options(kernels.torch_2_10, own) == {"is_causal": True}
-    assert options(kernels.torch_2_10, other) is None
-    assert options(kernels.torch_2_11, other) == {"window_size": (-1, 0), "scale": 1.0}
+    assert keywords(kernels.torch_2_10, own) == {"is_causal": True}
+    assert keywords(kernels.torch_2_10, other) is None
+    assert keywords(kernels.torch_2_11, other) == {"window_size": (-1, 0), "scale": 1.0}
 
 
 def test_one_line_says_why_a_run_does_not_use_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from vertebra.engine import attention, prepacked
 from vertebra.engine.attention import PACKED
+from vertebra.engine.attention_options import Options
 from vertebra.engine.backbone import rounded_to, run_packed, run_padded, run_written_out
 from vertebra.engine.blocks import functions
 from vertebra.engine.blocks.kernels import PrepackedKernels
@@ -300,7 +301,7 @@ def test_heads_that_were_rotated_take_the_same_ways_in_bf16(monkeypatch: pytest.
         stream = pack([Features(np.zeros(length, dtype=np.int64))], lambda _: None)
         query, key, value = torch.randn(3, length, 2, 8).unbind(0)
         with torch.no_grad():
-            found = attention.attend(query, key, value.bfloat16(), stream, attention.Options(), 0)
+            found = attention.attend(query, key, value.bfloat16(), stream, Options(), 0)
             expected = F.scaled_dot_product_attention(
                 *(one.transpose(0, 1) for one in (query, key, value)), is_causal=True
             )

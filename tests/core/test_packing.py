@@ -16,15 +16,16 @@ from transformers import AutoModel
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine import attention_rectangle
-from vertebra.engine.attention import PACKED, Options, attend
+from vertebra.engine.attention import PACKED, attend
 from vertebra.engine.attention_blocks import attend_in_blocks
+from vertebra.engine.attention_options import Options
 from vertebra.engine.attention_rectangle import Rectangle
 from vertebra.engine.backbone import causal_layers, run_packed, run_padded, run_written_out
 from vertebra.engine.directions import Attention
 from vertebra.engine.dropout import keep_mask
 from vertebra.engine.groups import group_sequences
 from vertebra.engine.loading import checkpoint_activations
-from vertebra.engine.packing import PackedBatch, cut, pack
+from vertebra.engine.packing import PackedBatch, cut, pack, rounded
 from vertebra.engine.probes import choose_packing, require_bidirectional
 from vertebra.errors import BackboneError
 from vertebra.tasks.features import Features
@@ -293,6 +294,17 @@ def test_a_rectangle_equals_groups(family: str, attention: Attention, monkeypatc
     torch.testing.assert_close(loss, grouped_loss, rtol=1e-6, atol=1e-6)
     for name, gradient in found.items():
         assert (gradient - grouped[name]).norm() <= 1e-5 * grouped[name].norm().clamp(min=1e-4)
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6), multiple=st.sampled_from([1, 16, 64]))
+def test_a_stream_is_filled_up_by_sequences_no_longer_than_its_own(lengths: list[int], multiple: int) -> None:
+    batch = batch_of(lengths)
+    full = rounded(batch, multiple)
+    assert full.n_tokens % multiple == 0 and full.n_tokens - batch.n_tokens < multiple
+    assert full.lengths[: len(batch)] == batch.lengths and max(full.lengths) == max(lengths)
+    assert full.cu_seqlens.tolist() == [0, *accumulate(full.lengths)] and full.cu_seqlens.dtype == torch.int32
+    assert full.position_ids_T.tolist() == [place for length in full.lengths for place in range(length)]
+    assert set(full.input_ids_T.tolist()) == set(batch.input_ids_T.tolist())
 
 
 @given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(any), longest=st.integers(9, 12))

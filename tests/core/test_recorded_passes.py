@@ -104,7 +104,7 @@ def test_what_is_played_equals_what_is_computed(family: str, one_kernel: bool, m
         monkeypatch.setattr(attention_rectangle, "DEVICES", ("cpu",))
     passes.hidden(batch_of([7, 3, 12]))
     assert recorder.recorded == 0  # a size that may never come again
-    for seed, lengths in enumerate([[7, 3, 12], [20, 1], [5, 5, 5], [tiny.CONTEXT, 9]]):
+    for seed, lengths in enumerate([[7, 3, 12], [20, 1], [9, 8, 7], [tiny.CONTEXT, 1, 1, 1, 1]]):
         batch = batch_of(lengths, seed)
         model.zero_grad()
         expected = run_packed(model, batch, "causal")  # type: ignore[arg-type]
@@ -122,7 +122,7 @@ def test_what_is_played_equals_what_is_computed(family: str, one_kernel: bool, m
 def test_gradients_add_up_over_pieces_and_with_those_from_elsewhere() -> None:
     model = tiny.model("gpt2")
     model.set_attn_implementation(PACKED)
-    batches = [batch_of([7, 3], 1), batch_of([9, 9, 2], 2)]
+    batches = [batch_of([9, 7, 3], 1), batch_of([9, 9, 2], 2)]
     matrix = model.get_input_embeddings().weight
 
     def add_up(run: Callable[[PackedBatch], Tensor]) -> list[Tensor]:
@@ -257,4 +257,4 @@ def test_sizes_are_few() -> None:
         assert 0 <= size.tokens - tokens < max(64, tokens / 8 + 1)
         sizes.add(size.tokens)
     assert len(sizes) < 64
-    assert Size.of(batch_of([7, 3, 12])) == Size(64, 4, 64)
+    assert Size.of(batch_of([7, 3, 12])) == Size(64, 8, 64)

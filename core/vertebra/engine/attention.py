@@ -10,7 +10,6 @@ heads, G key-value heads, d their width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -20,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 
 from vertebra.engine.attention_blocks import LENGTHS, attend_in_blocks
+from vertebra.engine.attention_options import Options, reach
 from vertebra.engine.attention_products import attend_by_products
 from vertebra.engine.attention_rectangle import attend_in_rectangle
 from vertebra.engine.attention_varlen import attend_varlen
@@ -32,20 +32,6 @@ PACKED = "vertebra_packed"
 
 class UnsupportedAttentionError(Exception):
     """A layer asks for something that packed attention does not compute; its family runs padded instead."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a layer asks of its attention."""
-
-    scale: float | None = None
-    """What scores are multiplied with; by default 1/√d."""
-    dropout: float = 0.0
-    """The share of attention weights that is dropped."""
-    causal: bool = True
-    """Whether a token sees only those before it and itself; `PackedBatch.causal` overrides it for single sequences."""
-    window: int | None = None
-    """How far a token sees: causal, this many tokens, itself included; bidirectional, this many to either side."""
 
 
 def packed_attention(
@@ -78,7 +64,7 @@ def packed_attention(
     options = Options(scaling, dropout, causal[layer] if isinstance(causal, tuple) else causal, sliding_window)
     if isinstance(packed, PackedBatch) and packed.causal is None:
         for attend_at_once in (attend_varlen, attend_in_rectangle):
-            out = attend_at_once(query, key, value, packed, scaling, dropout, options.causal, sliding_window)
+            out = attend_at_once(query, key, value, packed, options)
             if out is not None:
                 return out, None
     return attend(query_THd, key_TGd, value_TGd, packed, options, layer).unsqueeze(0), None
@@ -200,7 +186,7 @@ def _attend_group(heads: Sequence[Tensor], group: Group, packed: PackedBatch, op
         if shared > 1:
             key_nGLd, value_nGLd = (one.repeat_interleave(shared, dim=1) for one in (key_nGLd, value_nGLd))
         if causal:
-            mask = _reach(group.longest, causal, None, query_nHLd.device)
+            mask = reach(group.longest, causal, None, query_nHLd.device)
         hidden = None if mask is None else ~mask
         return attend_by_products(query_nHLd, key_nGLd, value_nGLd, hidden, options.scale, options.dropout)
     return F.scaled_dot_product_attention(
@@ -228,27 +214,15 @@ def _what_is_seen(
         return True, None
     if causal == {False} and window is None:
         return False, None if group.is_padding is None else ~group.is_padding[:, None, None, :]
-    reach = {one: _reach(group.longest, one, window, device) for one in causal}
-    if len(reach) == 1:
-        [mask] = reach.values()
+    seen = {one: reach(group.longest, one, window, device) for one in causal}
+    if len(seen) == 1:
+        [mask] = seen.values()
     else:
         assert packed.causal is not None
-        mask = torch.stack([reach[one] for one in packed.causal[group.sequences]])[:, None]
+        mask = torch.stack([seen[one] for one in packed.causal[group.sequences]])[:, None]
     if group.is_padding is not None:
         mask = (mask & ~group.is_padding[:, None, None, :]) | group.is_padding[:, None, :, None]
     return False, mask
-
-
-def _reach(length: int, causal: bool, window: int | None, device: torch.device) -> Tensor:
-    """Return (L, L), true where a query may look in a sequence of this length.
-
-    As in transformers: causal, the last `window` tokens, itself included; bidirectional, `window` tokens to either side.
-    """
-    place_L = torch.arange(length, device=device)
-    distance_LL = place_L[:, None] - place_L[None, :]
-    if causal:
-        return (distance_LL >= 0) & (distance_LL < (length if window is None else window))
-    return distance_LL.abs() <= (length if window is None else window)
 
 
 # The batch says which tokens belong together. No mask function is registered: transformers would look for packed

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vertebra.engine.attention_options import Options, reach
+
 if TYPE_CHECKING:
     from vertebra.engine.packing import PackedBatch
 
@@ -59,17 +61,14 @@ class Rectangle:
         )
 
     def mask(self, causal: bool, window: int | None) -> Tensor:
-        """Return (N, 1, L, L), true where a query may look; the windows are those of transformers.
+        """Return (N, 1, L, L), true where a query may look.
 
         Padding sees at least itself, or its row would have no sum to divide by.
         """
         if (causal, window) not in self._masks:
-            longest = self.is_token_NL.shape[1]
-            place_L = torch.arange(longest, device=self.is_token_NL.device)
-            distance_LL = place_L[:, None] - place_L
-            reach = longest if window is None else window
-            near_LL = (distance_LL >= 0) & (distance_LL < reach) if causal else distance_LL.abs() <= reach
-            seen_NLL = (near_LL & self.is_token_NL[:, None, :]) | (distance_LL == 0)
+            longest, device = self.is_token_NL.shape[1], self.is_token_NL.device
+            itself_LL = torch.eye(longest, dtype=torch.bool, device=device)
+            seen_NLL = (reach(longest, causal, window, device) & self.is_token_NL[:, None, :]) | itself_LL
             self._masks[causal, window] = seen_NLL[:, None]
         return self._masks[causal, window]
 
@@ -79,10 +78,7 @@ def attend_in_rectangle(
     key_1GTd: Tensor,
     value_1GTd: Tensor,
     packed: PackedBatch,
-    scaling: float | None,
-    dropout: float,
-    causal: bool,
-    window: int | None,
+    options: Options,
 ) -> Tensor | None:
     """Return the attention within each sequence of the stream, (1, T, H, d).
 
@@ -100,9 +96,9 @@ def attend_in_rectangle(
         query_NHLd,
         key_NGLd,
         value_NGLd,
-        attn_mask=rectangle.mask(causal, window),
-        dropout_p=dropout,
-        scale=scaling,
+        attn_mask=rectangle.mask(options.causal, options.window),
+        dropout_p=options.dropout,
+        scale=options.scale,
         enable_gqa=query_NHLd.shape[1] != key_NGLd.shape[1],
     )
     return out_NHLd.transpose(1, 2).flatten(0, 1).index_select(0, rectangle.places_T).unsqueeze(0)

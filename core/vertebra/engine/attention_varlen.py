@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import PretrainedConfig
 
+from vertebra.engine.attention_options import Options
 from vertebra.engine.packing import PackedBatch
 from vertebra.engine.token_budget import is_out_of_memory
 
@@ -52,10 +53,7 @@ def attend_varlen(
     key_1GTd: Tensor,
     value_1GTd: Tensor,
     packed: PackedBatch,
-    scaling: float | None,
-    dropout: float,
-    causal: bool,
-    window: int | None,
+    options: Options,
 ) -> Tensor | None:
     """Return the attention within each sequence of the stream, (1, T, H, d).
 
@@ -63,15 +61,14 @@ def attend_varlen(
     failed when it was tried. The windows are those of transformers: causal, the last `window` tokens, itself included;
     bidirectional, `window` tokens to either side.
     """
-    if query_1HTd.device.type not in DEVICES or dropout > 0:
+    if query_1HTd.device.type not in DEVICES or options.dropout > 0:
         return None
     dtype, kernel = _compute_dtype(query_1HTd), find_kernel()
     if dtype not in DTYPES or kernel is None or value_1GTd.shape != key_1GTd.shape:
         return None
     _, heads, _, width = query_1HTd.shape
-    if window is not None and max(packed.lengths) <= window:
-        window = None
-    asked = Request(heads, key_1GTd.shape[1], width, scaling, causal, window, dtype, query_1HTd.device)
+    window = options.window if options.window is not None and max(packed.lengths) > options.window else None
+    asked = Request(heads, key_1GTd.shape[1], width, options.scale, options.causal, window, dtype, query_1HTd.device)
     if not _holds(kernel, asked):
         return None
     query_THd, key_TGd, value_TGd = (
@@ -105,7 +102,7 @@ def why_not(config: PretrainedConfig, dtype: torch.dtype) -> str | None:
     return None
 
 
-def options(kernel: Kernel, asked: Request) -> dict[str, Any] | None:
+def keywords(kernel: Kernel, asked: Request) -> dict[str, Any] | None:
     """Return the keyword arguments by which this version of the kernel computes `asked`; None where it cannot.
 
     torch 2.10 has `is_causal` alone; 2.11 has `scale` and, in its place, `window_size`; 2.12 adds `enable_gqa`.
@@ -154,7 +151,7 @@ def _call(
     starts: Tensor,
     longest: int,
 ) -> Tensor:
-    chosen = options(kernel, asked)
+    chosen = keywords(kernel, asked)
     assert chosen is not None
     if asked.heads != asked.key_value_heads and "enable_gqa" not in chosen:
         shared = asked.heads // asked.key_value_heads
@@ -169,7 +166,7 @@ def _call(
 @lru_cache(maxsize=256)
 def _holds(kernel: Kernel, asked: Request) -> bool:
     """Whether the kernel gives what plain attention gives, gradients included; where not, say so once."""
-    if options(kernel, asked) is None:
+    if keywords(kernel, asked) is None:
         return False
     try:
         right = _equals_plain(kernel, asked)

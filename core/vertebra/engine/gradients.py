@@ -1,11 +1,29 @@
-"""The norm of all gradients, and its limit."""
+"""Gradients of a step: their sum over processes, their norm, and its limit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
+
+
+def add_up_gradients(parameters: Sequence[nn.Parameter], accelerator: Accelerator) -> None:
+    """Give each parameter the sum of its gradients over all processes; every process must come here with the same ones.
+
+    It is done once a step, so that processes with unequal numbers of pieces never wait. A parameter that must have no
+    gradient in this step, as in one process, is not to be among them: here it would get zeros.
+    """
+    flat = torch.cat(
+        [
+            (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten()
+            for parameter in parameters
+        ]
+    )
+    flat = accelerator.reduce(flat, "sum")
+    for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = gradient.view_as(parameter)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:

@@ -5,7 +5,7 @@ Letters: P positions that the head reads, D hidden width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -51,6 +51,12 @@ class TaskModel(nn.Module):
         parts = [self.heads[task], *([self.adapted[task]] if self.apart else [])]
         shared = {id(one) for one in self.backbone.parameters()}
         return [one for part in parts for one in part.parameters() if one.requires_grad and id(one) not in shared]
+
+    def trained_with(self, tasks: Collection[str]) -> list[nn.Parameter]:
+        """Return what a step of these tasks trains: all but what the other tasks have for themselves alone."""
+        theirs = {id(one) for task in tasks for one in self.own_parameters(task)}
+        idle = {id(one) for task in self.heads if task not in tasks for one in self.own_parameters(task)} - theirs
+        return [one for one in self.parameters() if one.requires_grad and id(one) not in idle]
 
     def backbone_of(self, task: str) -> Backbone:
         """Return the backbone as a task reads it, with its own adapter where it has one."""

@@ -100,23 +100,25 @@ class Part:
 
 
 def rounded(batch: PackedBatch, multiple: int) -> PackedBatch:
-    """Return the batch with one more sequence, which nobody reads, so that T is a multiple of this.
+    """Return the batch with more sequences, which nobody reads and none of which is the longest, so that T is a multiple.
 
     Buffers then come in few sizes, and the allocator finds each of them again; matrix products like even numbers too.
     """
     missing = -batch.n_tokens % multiple
     if not missing:
         return batch
-    # Positions and a token that are there already: the context may be shorter than the new sequence, and a new token would be
-    # a new row of the embedding's gradient.
-    places = torch.arange(missing, device=batch.position_ids_T.device) % max(batch.lengths)
+    longest = max(batch.lengths)
+    lengths = [min(longest, missing - start) for start in range(0, missing, longest)]
+    # Positions and a token that are there already: a new token would be a new row of the embedding's gradient.
+    device = batch.input_ids_T.device
+    ends = torch.arange(longest, missing + longest, longest, dtype=torch.int32, device=device).clamp(max=missing)
     return replace(
         batch,
         input_ids_T=torch.cat([batch.input_ids_T, batch.input_ids_T[-1:].expand(missing)]),
-        position_ids_T=torch.cat([batch.position_ids_T, places]),
-        cu_seqlens=torch.cat([batch.cu_seqlens, batch.cu_seqlens[-1:] + missing]),
-        lengths=(*batch.lengths, missing),
-        causal=None if batch.causal is None else (*batch.causal, True),
+        position_ids_T=torch.cat([batch.position_ids_T, torch.arange(missing, device=device) % longest]),
+        cu_seqlens=torch.cat([batch.cu_seqlens, batch.cu_seqlens[-1:] + ends]),
+        lengths=(*batch.lengths, *lengths),
+        causal=None if batch.causal is None else (*batch.causal, *(True for _ in lengths)),
     )
 
 

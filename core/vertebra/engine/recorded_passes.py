@@ -102,12 +102,13 @@ class Size:
         """Return the size of a batch: T a multiple of 64, above 1024 of an eighth of a power of two; the others such powers."""
         step = max(64, (1 << batch.n_tokens.bit_length()) // 16)
         tokens = -(-batch.n_tokens // step) * step
-        sequences = len(batch) + (tokens > batch.n_tokens)
-        return Size(tokens, _power_of_two(sequences), _power_of_two(max(64, tokens - batch.n_tokens, *batch.lengths)))
+        longest = max(batch.lengths)
+        sequences = len(batch) + -(-(tokens - batch.n_tokens) // longest)
+        return Size(tokens, _power_of_two(sequences), _power_of_two(max(64, longest)))
 
 
 def filled(batch: PackedBatch, size: Size) -> Stream:
-    """Return the batch filled up: with a sequence that nobody reads, and with empty ones."""
+    """Return the batch filled up: with sequences that nobody reads, and with empty ones."""
     batch = rounded(batch, size.tokens)
     starts = batch.cu_seqlens
     empty = starts[-1:].expand(size.sequences + 1 - len(starts))

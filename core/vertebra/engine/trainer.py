@@ -24,7 +24,7 @@ from vertebra.engine.blocks.functions import frozen_weights_cast_once
 from vertebra.engine.checkpoints import Checkpoints
 from vertebra.engine.devices import Devices
 from vertebra.engine.events import EvaluationEnd, StepEnd
-from vertebra.engine.gradients import clip_each
+from vertebra.engine.gradients import add_up_gradients, clip_each
 from vertebra.engine.members import (
     Member,
     evaluation_end,
@@ -100,14 +100,9 @@ class Trainer:
         # So must checkpoints of shared weights, which another number of processes may read.
         # A behaviour may change how a pass is computed; shards, and adapters of single tasks, have passes of their own. Dropout
         # has other bits in a recorded pass than in a plain one, and a resumed training records anew.
-        self._as_they_come = (
-            bool(behaviours.get_plugins()) or devices.sharded or model.apart or devices.config.deterministic
-        )
-        whole = (
-            bool(behaviours.get_plugins() or self.start)
-            or devices.accelerator.num_processes > 1
-            or devices.config.shard
-        )
+        changed = bool(behaviours.get_plugins())
+        self._as_they_come = changed or devices.sharded or model.apart or devices.config.deterministic
+        whole = bool(changed or self.start) or devices.accelerator.num_processes > 1 or devices.config.shard
         if not whole:
             shared = [one for member in members for one in member.task.shared]
             train_used_rows(model, self.optimizer, (*shared, *(one for windows in self.examples for one in windows)))
@@ -235,7 +230,8 @@ class Trainer:
         if self.devices.sharded:
             self._keep_pace(step, features, weights)
         elif accelerator.num_processes > 1:
-            self._add_up_gradients(weights)
+            in_step = [self.tasks[member] for member in weights.shares]
+            add_up_gradients(self.model.trained_with(in_step), accelerator)
         if self.start is not None:
             self.start.add_gradients()
         return accelerator.reduce(total, "sum") if accelerator.num_processes > 1 else total
@@ -327,31 +323,6 @@ class Trainer:
                 f"The gradient of step {step + 1} is not finite (loss {loss:.4g}); examples {self._ids(features)}. "
                 "Lower trainer.learning_rate, or use gpu.precision=fp32."
             )
-
-    def _add_up_gradients(self, weights: StepWeights) -> None:
-        """Add the gradients of all processes: once a step, so that processes with unequal numbers of pieces never wait.
-
-        What is a task's own has no gradient in a step without the task, as in one process: it then stays as it is.
-        """
-        used, idle = (
-            {
-                id(one)
-                for member, task in enumerate(self.tasks)
-                if (member in weights.shares) == is_in_step
-                for one in self.model.own_parameters(task)
-            }
-            for is_in_step in (True, False)
-        )
-        parameters = [one for one in self.model.parameters() if one.requires_grad and id(one) not in idle - used]
-        flat = torch.cat(
-            [
-                (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten()
-                for parameter in parameters
-            ]
-        )
-        flat = self.devices.accelerator.reduce(flat, "sum")
-        for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-            parameter.grad = gradient.view_as(parameter)
 
     def _clipped_norm(self) -> Tensor:
         if not self.devices.sharded:

@@ -13,7 +13,8 @@ from transformers.activations import NewGELUActivation
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
-from vertebra.engine.attention import Options, attend_joined
+from vertebra.engine.attention import attend_joined
+from vertebra.engine.attention_options import Options
 from vertebra.engine.blocks.functions import add_dropped, drop, layer_norm
 from vertebra.engine.blocks.kernels import Kernels
 from vertebra.engine.blocks.low_rank import without_low_rank

@@ -15,7 +15,8 @@ from transformers.models.mistral.modeling_mistral import MistralAttention, Mistr
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention, Qwen2RMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention, Qwen3RMSNorm
 
-from vertebra.engine.attention import Options, attend
+from vertebra.engine.attention import attend
+from vertebra.engine.attention_options import Options
 from vertebra.engine.blocks.functions import gated_silu, rms_norm, rotate
 from vertebra.engine.blocks.kernels import Kernels
 from vertebra.engine.blocks.low_rank import without_low_rank
