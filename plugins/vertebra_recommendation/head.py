@@ -12,19 +12,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vertebra.engine.cross_entropy import linear_cross_entropy
 from vertebra.engine.packing import PackedBatch
 from vertebra.tasks.features import Features
-from vertebra.tasks.heads import BatchHead
+from vertebra.tasks.heads import BatchHead, Dropout
 from vertebra.transfer import send
 from vertebra_recommendation.config import RecommendationConfig
 from vertebra_recommendation.sequence import SequenceLayers
+
+TOGETHER = 32
+"""Histories of like length that the head's layers read at once: filled up to the longest of all they cost a third more."""
 
 
 class RankingHead(BatchHead):
     """Scores each item by the product of its vector with the state of a history.
 
     A batch of items alone gives their vectors (C, W). One of histories gives scores: (Q, C) over the items that stand beside
-    them in the batch, less what makes some of them likelier to be there; else (Q, I) over the whole catalogue, whose vectors
+    them in the batch, less what makes some of them likelier to be there, and in training their mean cross-entropy with the
+    targets, (1,), since they are larger than all else in a step; else (Q, I) over the whole catalogue, whose vectors
     `catalogue_IW` must hold.
     """
 
@@ -47,22 +52,25 @@ class RankingHead(BatchHead):
             )
         else:
             self.state = nn.Sequential(
-                nn.Dropout(config.dropout), nn.Linear(hidden, config.width), nn.LayerNorm(config.width)
+                Dropout(config.dropout), nn.Linear(hidden, config.width), nn.LayerNorm(config.width)
             )
 
     def forward(self, hidden_PD: Tensor, batch: PackedBatch) -> Tensor:
-        """Return vectors of items or scores, as the class says; computed in fp32 whatever the backbone computes in."""
-        with torch.autocast(hidden_PD.device.type, enabled=False):
-            return self._compare(hidden_PD.float(), batch)
+        """Return vectors of items or scores, as the class says.
 
-    def _compare(self, hidden_PD: Tensor, batch: PackedBatch) -> Tensor:
+        They are computed in fp32 whatever the backbone computes in; what reads a history, and the products of the loss, in what
+        the backbone does.
+        """
+        hidden_PD = hidden_PD.float()
+        exact = torch.autocast(hidden_PD.device.type, enabled=False)
         places = np.split(np.arange(len(hidden_PD)), np.cumsum(batch.position_counts)[:-1])
         items = [(one, place) for one, place in zip(batch.features, places, strict=True) if "item" in one.note]
         histories = [(one, place) for one, place in zip(batch.features, places, strict=True) if "items" in one.note]
         vectors_CW = None
         if items:
             rows = _tensor(np.concatenate([place for _, place in items]), hidden_PD)
-            vectors_CW = self._vectors(hidden_PD[rows], [one.note["item"] for one, _ in items])
+            with exact:
+                vectors_CW = self._vectors(hidden_PD[rows], [one.note["item"] for one, _ in items])
         if not histories:
             assert vectors_CW is not None
             return vectors_CW
@@ -71,10 +79,12 @@ class RankingHead(BatchHead):
             assert self.catalogue_IW is not None, "the catalogue's vectors are computed before an evaluation"
             vectors_CW = self.catalogue_IW
         states_QW = self._states(hidden_PD, histories, columns, vectors_CW)
-        scores_QC = states_QW @ vectors_CW.T
-        if not items:
-            return scores_QC
-        return scores_QC - send([one.note["log_chance"] for one, _ in items], hidden_PD.device)
+        likelier_C = send([one.note["log_chance"] for one, _ in items], hidden_PD.device) if items else None
+        if self.training and likelier_C is not None and batch.targets is not None:
+            return linear_cross_entropy(states_QW, vectors_CW, -likelier_C, batch.targets).reshape(1)
+        with exact:
+            scores_QC: Tensor = states_QW.float() @ vectors_CW.T
+            return scores_QC if likelier_C is None else scores_QC - likelier_C
 
     def _vectors(self, hidden_CD: Tensor, numbers: Sequence[int]) -> Tensor:
         """Return what an item's text says, and the vector learnt for it where there is one."""
@@ -100,8 +110,23 @@ class RankingHead(BatchHead):
         """Return the states (Q, W) of the places whose next item is wanted: the last ones of each history."""
         wanted = np.concatenate([place for _, place in histories])
         if not self.of_items:
-            states_QW: Tensor = self.state(hidden_PD[_tensor(wanted, hidden_PD)])
-            return states_QW
+            state_QW: Tensor = self.state(hidden_PD[_tensor(wanted, hidden_PD)])
+            return state_QW
+        by_length = sorted(histories, key=lambda one: len(one[0].note["items"]))
+        groups = [by_length[begin : begin + TOGETHER] for begin in range(0, len(by_length), TOGETHER)]
+        states_QW = torch.cat([self._states_of(group, hidden_PD, columns, vectors_CW) for group in groups])
+        # The places of a stream rise, so that they say where each state belongs.
+        order = np.argsort(np.concatenate([place for _, place in by_length]))
+        return states_QW[_tensor(order, hidden_PD)]
+
+    def _states_of(
+        self,
+        histories: Sequence[tuple[Features, np.ndarray]],
+        hidden_PD: Tensor,
+        columns: dict[int, int],
+        vectors_CW: Tensor,
+    ) -> Tensor:
+        """Return the states of some histories' places, from sequences that are filled up to the longest of them."""
         lengths = [len(one.note["items"]) for one, _ in histories]
         read = np.zeros((len(histories), max(lengths)), dtype=np.int64)
         for row, (one, _) in enumerate(histories):

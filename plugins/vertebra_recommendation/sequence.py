@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vertebra.tasks.heads import Dropout
+
 
 class SequenceLayers(nn.Module):
     """Self-attention over vectors in their order, each one seeing those before it (as in SASRec, Kang and McAuley 2018)."""
@@ -19,7 +21,7 @@ class SequenceLayers(nn.Module):
         self.places = nn.Embedding(places, width)
         nn.init.normal_(self.places.weight, std=0.02)
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(SequenceLayer(width, heads, dropout) for _ in range(layers))
         self.last_norm = nn.LayerNorm(width)
 
@@ -43,9 +45,9 @@ class SequenceLayer(nn.Module):
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.linear = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+            nn.Linear(width, 4 * width), nn.GELU(), Dropout(dropout), nn.Linear(4 * width, width)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden_NSW: Tensor) -> Tensor:
         """Return the layer's output, of the same shape."""

@@ -201,9 +201,9 @@ class Recommendation(Task):
 
         return RankingHead(width, self.catalogue.taken, self.config)
 
-    def loss(self, outputs_QC: Tensor, targets_Q: Tensor) -> Tensor:
-        """Return the mean cross-entropy of the next items."""
-        return F.cross_entropy(outputs_QC, targets_Q)
+    def loss(self, outputs: Tensor, targets_Q: Tensor) -> Tensor:
+        """Return the mean cross-entropy of the next items: the head has computed it, (1,), or gives scores (Q, C)."""
+        return outputs.squeeze(0) if outputs.ndim == 1 else F.cross_entropy(outputs, targets_Q)
 
     def take_shared(self, head: nn.Module, outputs: Sequence[Tensor]) -> None:
         """Give the head the vectors of all items."""

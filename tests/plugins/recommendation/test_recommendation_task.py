@@ -174,7 +174,10 @@ def outputs(made: Prepared, model: TaskModel, features: Sequence[Features]) -> l
 
 @HISTORIES
 @pytest.mark.parametrize("item_ids", [True, False])
-def test_a_sequence_has_the_same_scores_alone_and_among_others(history: str, item_ids: bool) -> None:
+def test_a_sequence_has_the_same_scores_alone_and_among_others(
+    history: str, item_ids: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vertebra_recommendation.head.TOGETHER", 7)  # several groups of like length
     made, model, devices = prepared(history=history, item_ids=item_ids)
     share(model, made.task, devices)
     features = [one for row in made.by_example("train") for one in row] + made.encoded["test"].features
@@ -232,6 +235,11 @@ def test_the_loss_is_the_cross_entropy_of_corrected_scores() -> None:
     assert float(task.loss(corrected, batch.targets)) == pytest.approx(
         float(F.cross_entropy(scores - chances, batch.targets))
     )
+    model.heads.train()  # nothing is dropped here
+    summed = model(batch, "recommendation")
+    assert summed.shape == (1,), "in training the scores are not kept"
+    torch.testing.assert_close(task.loss(summed, batch.targets), task.loss(corrected, batch.targets))
+    model.eval()
 
 
 def test_a_cold_item_has_its_text_alone() -> None:
