@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from sasrec import SASRec, Settings
-from test_recommendation_task import prepared
+from test_recommendation_sequences import prepared
 
 from vertebra_recommendation.baselines import ItemNeighbours, Popularity
 from vertebra_recommendation.ranks import hit_rate
