@@ -132,6 +132,15 @@ ADAPTERS: dict[str, tuple[str, ...]] = (
 )
 EPOCHS_OF_ML_100K = ("trainer.epochs=7",)
 """What auto comes to with pretrained weights: so few rows are seen more often then, and random ones are to see as many."""
+LONG_OF_ML_100K = (
+    "adapter=frozen",
+    "trainer.batch_size=128",
+    "trainer.learning_rate=1e-3",
+    "trainer.epochs=100",
+    "trainer.evaluate_every=24",
+    "task.dropout=0.5",
+)
+"""The head alone: an epoch costs seconds then, and ids need many."""
 CAUSAL = ("backbone.attention=causal",)
 ATTENTION = {
     "causal": CAUSAL,
@@ -193,7 +202,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Recommendation, MovieLens 100K",
         "recommendation/ml_100k",
         "recommendation/ml-100k",
-        full=("trainer.epochs=30",),
+        full=(*LONG_OF_ML_100K, "task.item_id_dropout=0"),
         small=EPOCHS_OF_ML_100K,
     ),
     **both(
@@ -202,7 +211,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         "recommendation/ml-100k",
         ("data.options.cold_items=0.1",),
         suffix="-cold",
-        full=("trainer.epochs=30",),
+        full=LONG_OF_ML_100K,
         small=EPOCHS_OF_ML_100K,
     ),
     **{name: row for study, one in STUDIES.items() for name, row in one.experiments(study).items()},

@@ -39,7 +39,7 @@ class RankingHead(BatchHead):
         self.catalogue_IW: Tensor | None = None
         self.warm_I: Tensor
         self.of_items = config.history == "items"
-        self.item = text_projection(hidden, config.width)
+        self.text = TextProjection(hidden, config.width)
         self.start = nn.Linear(hidden, config.width)
         self.id_dropout = config.item_id_dropout
         self.ids = nn.Embedding(max(1, len(counts)), config.width) if config.item_ids else None
@@ -88,7 +88,7 @@ class RankingHead(BatchHead):
 
     def _vectors(self, hidden_CD: Tensor, numbers: Sequence[int]) -> Tensor:
         """Return what an item's text says, and the vector learnt for it where there is one."""
-        vectors_CW: Tensor = self.item(hidden_CD)
+        vectors_CW: Tensor = self.text(hidden_CD)
         if self.ids is None:
             return vectors_CW
         own = send(numbers, hidden_CD.device)
@@ -143,12 +143,24 @@ class RankingHead(BatchHead):
         return found
 
 
-def text_projection(hidden: int, width: int) -> nn.Linear:
-    """Return a layer whose outputs are small at first, so that no item is likelier than another."""
-    layer = nn.Linear(hidden, width)
-    nn.init.normal_(layer.weight, std=0.02 * hidden**-0.5)
-    nn.init.zeros_(layer.bias)
-    return layer
+class TextProjection(nn.Module):
+    """Maps what the backbone made of an item's text to a vector: small at first, so that no item is likelier than another.
+
+    Its input is divided by the square root of its width D. A step of Adam moves every weight by the learning rate, and so an
+    output of D of them up to D times as far as a learnt vector, and all items together: what one of them is came too late.
+    """
+
+    def __init__(self, hidden: int, width: int) -> None:
+        super().__init__()
+        self.scale = hidden**-0.5
+        self.linear = nn.Linear(hidden, width)
+        nn.init.normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden_CD: Tensor) -> Tensor:
+        """Return the vectors (C, W)."""
+        vectors_CW: Tensor = self.linear(hidden_CD * self.scale)
+        return vectors_CW
 
 
 def _tensor(numbers: np.ndarray, like: Tensor) -> Tensor:
