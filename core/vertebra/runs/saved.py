@@ -108,9 +108,32 @@ def load_heads(run: RunFolder, model: TaskModel) -> None:
         if len(own) < len(known := {name.partition(".")[0] for name in found}) and set(own) <= known:
             # The file is that of a run of several tasks, of which one is loaded.
             found = {name: tensor for name, tensor in found.items() if name.partition(".")[0] in own}
-        own.load_state_dict(found)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError) as error:
         raise RunError(f"Cannot read the heads in '{file}': {str(error).splitlines()[0]}") from error
+    if misfit := _misfit(own.state_dict(), found):
+        raise RunError(
+            f"Cannot read the heads in '{file}': {misfit}. They were made by another task, version or setting: train again."
+        )
+    own.load_state_dict(found)
+
+
+def _misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    """Say which weights are not those that are wanted; None where all are."""
+    for verb, names in (
+        ("miss", wanted.keys() - found.keys()),
+        ("have, beyond those of the task,", found.keys() - wanted.keys()),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            return f"they {verb} {min(names)}{more}"
+    for name, tensor in wanted.items():
+        if tensor.shape != found[name].shape:
+            return f"{name} is {_shape(found[name])} there and {_shape(tensor)} here"
+    return None
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "one number"
 
 
 def adapter_folder(run: RunFolder, task: str) -> Path:
