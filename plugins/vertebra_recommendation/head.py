@@ -108,8 +108,8 @@ class RankingHead(BatchHead):
         vectors_CW: Tensor,
     ) -> Tensor:
         """Return the states (Q, W) of the places whose next item is wanted: the last ones of each history."""
-        wanted = np.concatenate([place for _, place in histories])
         if not self.of_items:
+            wanted = np.concatenate([place for _, place in histories])
             state_QW: Tensor = self.state(hidden_PD[_tensor(wanted, hidden_PD)])
             return state_QW
         by_length = sorted(histories, key=lambda one: len(one[0].note["items"]))
@@ -143,7 +143,7 @@ class RankingHead(BatchHead):
         return found
 
 
-class TextProjection(nn.Module):
+class TextProjection(nn.Linear):
     """Maps what the backbone made of an item's text to a vector: small at first, so that no item is likelier than another.
 
     Its input is divided by the square root of its width D. A step of Adam moves every weight by the learning rate, and so an
@@ -151,16 +151,13 @@ class TextProjection(nn.Module):
     """
 
     def __init__(self, hidden: int, width: int) -> None:
-        super().__init__()
-        self.scale = hidden**-0.5
-        self.linear = nn.Linear(hidden, width)
-        nn.init.normal_(self.linear.weight, std=0.02)
-        nn.init.zeros_(self.linear.bias)
+        super().__init__(hidden, width)
+        nn.init.normal_(self.weight, std=0.02)
+        nn.init.zeros_(self.bias)
 
-    def forward(self, hidden_CD: Tensor) -> Tensor:
-        """Return the vectors (C, W)."""
-        vectors_CW: Tensor = self.linear(hidden_CD * self.scale)
-        return vectors_CW
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the vectors (C, W) of hidden states (C, D)."""
+        return super().forward(input * self.in_features**-0.5)
 
 
 def _tensor(numbers: np.ndarray, like: Tensor) -> Tensor:

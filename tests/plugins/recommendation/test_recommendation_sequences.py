@@ -219,6 +219,24 @@ def test_the_loss_is_the_cross_entropy_of_corrected_scores() -> None:
     model.eval()
 
 
+def test_in_bf16_the_loss_is_nearly_that_of_fp32_and_scores_are_fp32() -> None:
+    made, model, devices = prepared()
+    task = recommender(made)
+    histories = [one for row in made.by_example("train")[:8] for one in row]
+    batch = pack(task.complete(histories, 1), task.collate)
+    model.train()  # nothing is dropped here
+    with torch.no_grad():
+        exact = model(batch, "recommendation")
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model(batch, "recommendation")
+    assert rounded.dtype == torch.float32 and float(rounded) != float(exact)
+    torch.testing.assert_close(rounded, exact, rtol=5e-3, atol=0)
+    model.eval()
+    share(model, task, devices)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert outputs(made, model, histories)[0].dtype == torch.float32
+
+
 def test_a_cold_item_has_its_text_alone() -> None:
     made, model, devices = prepared.__wrapped__()  # the weights are changed here
     share(model, made.task, devices)
