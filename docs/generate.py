@@ -153,14 +153,15 @@ def nano() -> str:
     about = json.loads((DOCS / "pretraining" / "nano.json").read_text(encoding="utf-8"))
     settings, cost, machine = about["settings"], about["cost"], about["machine"]
     versions = ", ".join(f"{name} {machine[name]}" for name in ("torch", "transformers", "python"))
+    where = f"{machine['gpu']}, {machine['cpu']}" if machine["gpu"] != "none" else machine["cpu"]
     rows = {
-        "read": f"{about['tokens'] / 1e6:.1f} million tokens in {about['steps']:,} steps of {settings['batch_size']} windows "
-        f"of {settings['window']} tokens",
-        "settings": f"{settings['optimizer']}, rate {settings['learning_rate']:g}, schedule {settings['schedule']}, weight "
-        f"decay {settings['weight_decay']:g}, clip {settings['clip']:g}, seed {settings['seed']}",
-        "cost": f"{about['processes']} processes of {about['threads']} thread on {machine['cpu']} with {machine['cores']} "
-        f"cores, {cost['cpu_seconds'] * about['processes'] / 3600:.1f} hours of CPU in {cost['wall_seconds'] / 3600:.1f} hours "
-        "beside other work",
+        "read": f"{about['tokens'] / 1e6:.0f} million tokens in {' + '.join(f'{one:,}' for one in about['steps'])} steps of "
+        f"{settings['batch_size']} windows of {settings['window']} tokens; for each window that is read causally, "
+        f"{settings['both_ways']} are read both ways, {settings['masked']:.0%} of their tokens masked",
+        "settings": f"{settings['optimizer']}, rate {settings['learning_rate']:g}, schedule {settings['schedule']} in each "
+        f"part, weight decay {settings['weight_decay']:g}, clip {settings['clip']:g}, seeds "
+        f"{', '.join(map(str, settings['seeds']))}",
+        "cost": f"{cost['wall_seconds'] / 60:.0f} minutes on {where}, evaluation included",
         "versions": versions,
     }
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items())])

@@ -1,7 +1,8 @@
-"""Make nano's weights of a finished run of `experiment=nano`: `python docs/nano.py RUN`, then `make docs`.
+"""Make nano's weights of finished runs of `experiment=nano`: `python docs/nano.py RUN …`, then `make docs`.
 
-The package gets the run's weights in bf16 and a version.json that names them; docs/pretraining/nano.json what is to be known
-of the run, docs/images/nano.png its curves. Afterwards `python docs/bits_per_byte.py` measures what is shipped.
+Each run but the first went on with the weights of the one before. The package gets those of the last in bf16, and a
+version.json that names them; docs/pretraining/nano.json what is to be known of the runs, docs/images/nano.png their curves.
+Afterwards `python docs/bits_per_byte.py` measures what is shipped.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import hashlib
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,6 @@ HERE = Path(__file__).resolve().parent
 NANO = HERE.parent / "core" / "vertebra" / "nano"
 WEIGHTS = "model.safetensors"
 SETTINGS = (
-    "epochs",
-    "max_steps",
     "batch_size",
     "optimizer",
     "learning_rate",
@@ -37,36 +37,44 @@ SETTINGS = (
     "weight_decay",
     "clip",
 )
+OF_TASK = ("window", "both_ways", "masked")
+COSTS = ("wall_seconds", "cpu_seconds")
 MACHINE = ("vertebra", "python", "torch", "transformers", "platform", "cpu", "cores", "gpu")
 
 
 def main() -> int:
     """Write the files, and print what the package now holds."""
     parser = argparse.ArgumentParser(prog="python docs/nano.py")
-    parser.add_argument("run", help="the folder of the run")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="the folders of the runs, in their order")
     parser.add_argument("--version", required=True, help="the version of nano that this makes, such as 0.2")
     arguments = parser.parse_args()
     try:
-        run = finished(RunFolder.open(arguments.run))
-        write_weights(run)
+        runs = finished([RunFolder.open(run) for run in arguments.runs])
+        write_weights(runs[-1])
     except VertebraError as error:
         print(f"nano: {error}", file=sys.stderr)
         return 2
     version = {"name": "nano", "version": arguments.version, "weights": sha256(WEIGHTS), "fingerprint": fingerprint()}
     write(NANO / "version.json", version)
-    about = description(run)
+    about = description(runs)
     write(HERE / "pretraining" / "nano.json", about)
     draw(about, HERE / "images" / "nano.png")
     print(f"nano {version['version']}: {(NANO / WEIGHTS).stat().st_size / 2**20:.1f} MiB, {about['scores']}")
     return 0
 
 
-def finished(run: RunFolder) -> RunFolder:
-    """Return the run; `RunError` where it is not a finished one of language modelling on nano's own shape."""
-    state = run.read_state()
-    if state.get("status") != "finished" or state.get("tasks") != ["lm"] or state["backbone"]["name"] != "nano":
-        raise RunError(f"'{run.path}' is no finished run of task=lm backbone=nano.")
-    return run
+def finished(runs: list[RunFolder]) -> list[RunFolder]:
+    """Return the runs; `RunError` where one is no finished one of language modelling, or did not go on with the one before."""
+    before = None
+    for run in runs:
+        state, backbone = run.read_state(), run.read_config()["backbone"]
+        if state.get("status") != "finished" or state.get("tasks") != ["lm"]:
+            raise RunError(f"'{run.path}' is no finished run of task=lm.")
+        goes_on = before is not None and backbone["path"] and Path(backbone["path"]) == before.model / "backbone"
+        if not (goes_on or (before is None and backbone["name"] == "nano")):
+            raise RunError(f"'{run.path}' did not begin with {f'the weights of {before.path}' if before else 'nano'}.")
+        before = run
+    return runs
 
 
 def write_weights(run: RunFolder) -> None:
@@ -89,24 +97,31 @@ def sha256(name: str) -> str:
     return hashlib.sha256((NANO / name).read_bytes()).hexdigest()
 
 
-def description(run: RunFolder) -> dict[str, Any]:
-    """Return settings, cost, machine, scores and curves of a run."""
-    config, cost = run.read_config(), run.read_json("cost.json")
-    evaluations = [line for line in read_lines(run, "evaluations.jsonl") if line["split"] == "valid"]
-    window = config["tasks"][0]["config"]["window"]
-    tokens = window * config["trainer"]["batch_size"]
-    log = list(read_lines(run, "log.jsonl"))
+def description(runs: list[RunFolder]) -> dict[str, Any]:
+    """Return settings, cost, machine, scores and curves of runs, one behind the other."""
+    first = runs[0].read_config()
+    settings = {name: first["trainer"][name] for name in SETTINGS}
+    of_task = {name: first["tasks"][0]["config"][name] for name in OF_TASK}
+    tokens = of_task["window"] * settings["batch_size"]
+    costs = [run.read_json("cost.json") for run in runs]
+    steps, losses, bits = [0], [], []
+    for run in runs:
+        evaluations = [line for line in read_lines(run, "evaluations.jsonl") if line["split"] == "valid"]
+        done = tokens * steps[-1]
+        log = list(read_lines(run, "log.jsonl"))
+        losses += [[done + round(tokens * step), round(loss, 4)] for step, loss in zip(*smoothed(log), strict=True)]
+        bits += [[done + tokens * one["step"], round(one["scores"]["bits_per_byte"], 4)] for one in evaluations]
+        steps.append(steps[-1] + evaluations[-1]["step"])
     return {
-        "settings": {name: config["trainer"][name] for name in SETTINGS} | {"window": window, "seed": config["seed"]},
-        "tokens": tokens * evaluations[-1]["step"],
-        "steps": evaluations[-1]["step"],
-        "processes": config["gpu"]["processes"],
-        "threads": config["gpu"]["threads"],
-        "cost": cost,
-        "machine": {name: run.read_json("environment.json")[name] for name in MACHINE},
-        "scores": {split: scores["bits_per_byte"] for split, scores in run.read_json("metrics.json").items()},
-        "loss": [[round(tokens * step), round(loss, 4)] for step, loss in zip(*smoothed(log), strict=True)],
-        "bits_per_byte": [[tokens * line["step"], round(line["scores"]["bits_per_byte"], 4)] for line in evaluations],
+        "settings": settings | of_task | {"seeds": [run.read_config()["seed"] for run in runs]},
+        "tokens": tokens * steps[-1],
+        "steps": [after - before for before, after in pairwise(steps)],
+        "processes": first["gpu"]["processes"],
+        "cost": {name: sum(cost[name] for cost in costs) for name in COSTS},
+        "machine": {name: runs[0].read_json("environment.json")[name] for name in MACHINE},
+        "scores": {split: scores["bits_per_byte"] for split, scores in runs[-1].read_json("metrics.json").items()},
+        "loss": losses,
+        "bits_per_byte": bits,
     }
 
 

@@ -16,35 +16,39 @@ from vertebra.engine.sources import OF_RUN, nano
 from vertebra.host.manager import create_host
 
 HOST = create_host()
-HALF = nano(BackboneConfig()).attention_ahead
 
 
-def attention_of(prefer: Any = "bidirectional", ahead: bool = True, **settings: Any) -> Any:
-    return load_backbone(BackboneConfig(**settings), HOST, prefer=prefer, ahead=ahead).info.attention
+def attention_of(prefer: Any = "bidirectional", **settings: Any) -> Any:
+    return load_backbone(BackboneConfig(**settings), HOST, prefer=prefer).info.attention
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, HALF),
+        ({}, "bidirectional"),
         ({"attention": "causal"}, "causal"),
-        ({"ahead": False}, "causal"),
+        ({"attention": 0.5}, 0.5),
         ({"prefer": "causal"}, "causal"),
-        ({"freeze": True}, "causal"),
-        ({"packing": "padded"}, "causal"),
+        ({"freeze": True}, "bidirectional"),
+        ({"packing": "padded"}, "bidirectional"),
         ({"init": "random"}, "bidirectional"),
         ({"init": "random", "prefer": "causal"}, "causal"),
     ],
 )
-def test_nanos_weights_look_both_ways_in_the_upper_half_where_a_task_that_labels_trains_them(
-    settings: dict[str, Any], expected: Any
-) -> None:
+def test_nanos_weights_look_as_suits_the_task(settings: dict[str, Any], expected: Any) -> None:
     assert attention_of(**settings) == expected
 
 
 @pytest.mark.parametrize(
     ("written", "read"),
-    [(None, "causal"), (0.5, 0.5), ("bidirectional", "bidirectional"), ("sideways", "causal"), ([], "causal")],
+    [
+        (None, "causal"),
+        (0.5, 0.5),
+        ("bidirectional", "bidirectional"),
+        ("sideways", "causal"),
+        ([], "causal"),
+        ("either", "bidirectional"),
+    ],
 )
 def test_other_weights_are_read_as_their_configuration_says(tmp_path: Path, written: Any, read: Any) -> None:
     folder = shutil.copytree(nano(BackboneConfig()).location, tmp_path / "model")
@@ -58,8 +62,8 @@ def test_other_weights_are_read_as_their_configuration_says(tmp_path: Path, writ
 @pytest.mark.parametrize(
     ("tasks", "expected"),
     [
-        (["ner", "sentiment"], HALF),
-        (["ner", "qa"], "causal"),  # a question stands before what is read
+        (["ner", "sentiment"], "bidirectional"),
+        (["ner", "qa"], "bidirectional"),
         (["ner", "summarization"], "causal"),
     ],
 )
@@ -76,4 +80,5 @@ def test_a_task_goes_on_as_the_one_before_it_read(tmp_path: Path) -> None:
     learnt = {"option": "hf", "path": str(first.folder / "model" / "backbone")}
     second = vertebra.train(vertebra.configure(task="sentiment", backbone=learnt, **few), tmp_path / "second")
     attention = [json.loads((run.folder / "run.json").read_text())["backbone"]["attention"] for run in (first, second)]
-    assert attention == [HALF, HALF]
+    assert attention == ["bidirectional", "bidirectional"]
+    assert json.loads((first.folder / "model" / "backbone" / "config.json").read_text())[OF_RUN] == "bidirectional"

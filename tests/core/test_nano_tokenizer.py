@@ -49,7 +49,7 @@ def test_a_change_of_nano_needs_a_new_version(folder: Path) -> None:
     version = json.loads((folder / "version.json").read_text(encoding="utf-8"))
     digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in ("config.json", "tokenizer.json")))
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes())
-    expected = {"version": "0.4", "weights": weights.hexdigest(), "fingerprint": digest.hexdigest()}
+    expected = {"version": "0.5", "weights": weights.hexdigest(), "fingerprint": digest.hexdigest()}
     assert version == {"name": "nano", **expected}
 
 

@@ -20,7 +20,16 @@ from vertebra.engine.attention import PACKED, attend
 from vertebra.engine.attention_blocks import attend_in_blocks
 from vertebra.engine.attention_options import Options
 from vertebra.engine.attention_rectangle import Rectangle
-from vertebra.engine.backbone import causal_layers, run_packed, run_padded, run_written_out
+from vertebra.engine.backbone import (
+    Backbone,
+    BackboneInfo,
+    Layers,
+    Packing,
+    causal_layers,
+    run_packed,
+    run_padded,
+    run_written_out,
+)
 from vertebra.engine.directions import Attention
 from vertebra.engine.dropout import keep_mask
 from vertebra.engine.groups import group_sequences
@@ -272,6 +281,34 @@ def test_layers_may_look_in_different_directions(attention: Attention) -> None:
     written_out = run_written_out(model, batch, attention)
     assert written_out is not None
     torch.testing.assert_close(written_out, alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "packing, layers", [("packed", "transformers"), ("packed", "written out"), ("padded", "transformers")]
+)
+def test_sequences_may_look_another_way_than_the_backbone(packing: Packing, layers: Layers) -> None:
+    model = tiny.model("gpt2")
+    info = BackboneInfo("tiny", 0, "random", "causal", packing, layers, tiny.CONTEXT, "", ())
+    backbone = Backbone(model, None, info).eval()  # type: ignore[arg-type]
+    sequences = [one.read_everywhere() for one in tiny.sequences([9, 5])]
+    ahead = [replace(one, attention="bidirectional") for one in sequences]
+    expected = [run_padded(model, pack(sequences, collate), way) for way in ATTENTIONS]
+    if packing == "packed":
+        model.set_attn_implementation(PACKED)
+    for features, wanted_TD in zip((sequences, ahead), expected, strict=True):
+        torch.testing.assert_close(backbone(pack(features, collate)), wanted_TD, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_sequences_that_look_different_ways_are_no_neighbours(padded: bool) -> None:
+    sequences = tiny.sequences([9, 5, 7, 3, 4, 8])
+    mixed = [replace(one, attention="bidirectional") if number % 2 else one for number, one in enumerate(sequences)]
+    pieces = cut(mixed, 16, padded=padded)
+    assert all(len({one.attention for one in piece}) == 1 for piece in pieces)
+    assert sorted(map(len, (one for piece in pieces for one in piece))) == [3, 4, 5, 7, 8, 9]
+    assert [pack(piece, collate).attention for piece in pieces] == [piece[0].attention for piece in pieces]
+    with pytest.raises(ValueError, match="look the same way"):
+        pack(mixed, collate)
 
 
 def test_what_layers_cannot_do_is_refused_by_name() -> None:

@@ -7,6 +7,7 @@ varlen kernel.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,11 @@ def passes_of(
 ) -> RecordedPasses:
     lines = [] if told is None else told
     return RecordedPasses(
-        model, lambda batch: run_packed(model, batch, "causal"), recorder, lines.append, one_kernel=one_kernel
+        model,
+        lambda batch: run_packed(model, batch, batch.attention or "causal"),
+        recorder,
+        lines.append,
+        one_kernel=one_kernel,
     )  # type: ignore[arg-type]
 
 
@@ -117,6 +122,23 @@ def test_what_is_played_equals_what_is_computed(family: str, one_kernel: bool, m
         loss_of(hidden[: batch.n_tokens]).backward()
         assert_near(gradients_of(model), plain)
     assert recorder.recorded == 2 and recorder.played == 8  # all are of one size
+
+
+def test_streams_that_look_another_way_have_recordings_of_their_own() -> None:
+    model = tiny.model("gpt2")
+    model.set_attn_implementation(PACKED)
+    recorder = Again()
+    passes = passes_of(model, recorder)
+    causal = batch_of([7, 3, 12])
+    both_ways = replace(causal, attention="bidirectional")
+    for _ in range(2):
+        for batch in (causal, both_ways):
+            hidden = passes.hidden(batch)
+            assert hidden is not None
+            expected = run_packed(model, batch, batch.attention or "causal")  # type: ignore[arg-type]
+            torch.testing.assert_close(hidden[: batch.n_tokens], expected, rtol=1e-5, atol=1e-5)
+            hidden.sum().backward()
+    assert recorder.recorded == 4, "forwards and backwards of each"
 
 
 def test_gradients_add_up_over_pieces_and_with_those_from_elsewhere() -> None:
@@ -245,6 +267,8 @@ def test_where_the_kernel_fails_a_rectangle_stands_in(monkeypatch: pytest.Monkey
 
 def test_sizes_are_few() -> None:
     class Long:
+        attention = None
+
         def __init__(self, tokens: int) -> None:
             self.n_tokens, self.lengths = tokens, (tokens,)
 

@@ -79,9 +79,9 @@ class BackboneConfig(Strict):
     attention: Literal["auto", "causal", "bidirectional"] | Share | tuple[Literal["causal", "bidirectional"], ...] = (
         "auto"
     )
-    """auto: what the task prefers for random weights, causal for pretrained ones; nano's look both ways in the upper half
-    where a task that labels words or texts trains them, those of a run as it trained them. A number is the share of the
-    layers, the upper ones, that look both ways; a list says it of each layer."""
+    """auto: what the task prefers for random weights and for those that learnt to be read either way, as nano's; the weights
+    of a run as it trained them, all others causally. A number is the share of the layers, the upper ones, that look both
+    ways; a list says it of each layer."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """The type the weights are held in; auto: float32."""
     packing: Literal["auto", "packed", "padded"] = "auto"

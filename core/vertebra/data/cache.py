@@ -71,9 +71,9 @@ def _write(folder: Path, encoded: Encoded) -> None:
     features = encoded.features
     kinds = [_kind(one.target) for one in features]
     numbers = [_numbers(one.target, kind) for one, kind in zip(features, kinds, strict=True)]
-    has_rest = [kind == _AS_JSON or bool(one.note) for one, kind in zip(features, kinds, strict=True)]
+    has_rest = [kind == _AS_JSON or bool(one.note or one.attention) for one, kind in zip(features, kinds, strict=True)]
     rest = [
-        json.dumps({"target": one.target if kind == _AS_JSON else None, "note": one.note})
+        json.dumps({"target": one.target if kind == _AS_JSON else None, "note": one.note, "attention": one.attention})
         for one, kind, has in zip(features, kinds, has_rest, strict=True)
         if has
     ]
@@ -117,6 +117,7 @@ def _read(folder: Path) -> Encoded:
                 note=more["note"],
                 example=int(tensors["examples"][number]),
                 window=int(tensors["windows"][number]),
+                attention=more.get("attention"),
             )
         )
     return Encoded(features, about["too_long"])

@@ -9,11 +9,9 @@ from typing import Any, overload
 import numpy as np
 
 from vertebra.data.corpus import Corpus
-from vertebra.tasks.features import Features, Ids
+from vertebra.tasks.features import Features, Ids, MakePiece
 
 Row = dict[str, Any]
-MakePiece = Callable[[Ids, Ids, int], Features]
-"""Makes features of a document's tokens in a window, the tokens behind each of them, and the number of the piece."""
 
 
 class Windows(Sequence[list[Features]]):
@@ -82,6 +80,27 @@ class Windows(Sequence[list[Features]]):
 def n_windows(corpus: Corpus, length: int) -> int:
     """Return how many windows a corpus has; the last one may be shorter."""
     return -(-len(corpus) // length)
+
+
+class Readings(Sequence[list[Features]]):
+    """The windows of a corpus several times, one time behind the other, each time made into features of another kind."""
+
+    def __init__(self, readings: Sequence[Windows]) -> None:
+        self.readings = readings
+
+    def __len__(self) -> int:
+        return sum(map(len, self.readings))
+
+    @overload
+    def __getitem__(self, number: int) -> list[Features]: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[list[Features]]: ...
+    def __getitem__(self, number: int | slice) -> list[Features] | list[list[Features]]:
+        """Return the pieces of a window."""
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        reading, window = divmod(range(len(self))[number], len(self.readings[0]))
+        return self.readings[reading][window]
 
 
 class Pieces(Sequence[Features]):

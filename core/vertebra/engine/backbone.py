@@ -129,16 +129,17 @@ class Backbone(nn.Module):
             return self._read(batch)
 
     def _read(self, batch: PackedBatch) -> Tensor:
+        attention = batch.attention or self.info.attention
         if self.info.packing == "padded":
-            return run_padded(self.model, batch, self.info.attention, self.prefix)[batch.positions_P]
+            return run_padded(self.model, batch, attention, self.prefix)[batch.positions_P]
         hidden_TD = self._recorded.hidden(batch) if self._recorded is not None else None
         if hidden_TD is not None:
             return hidden_TD[batch.positions_P]
         if self.info.layers == "written out" and batch.input_ids_T.device.type == "cpu":
-            hidden_PD = run_written_out(self.model, batch, self.info.attention, self._kernels, batch.positions_P)
+            hidden_PD = run_written_out(self.model, batch, attention, self._kernels, batch.positions_P)
             if hidden_PD is not None:
                 return hidden_PD
-        return run_packed(self.model, batch, self.info.attention)[batch.positions_P]
+        return run_packed(self.model, batch, attention)[batch.positions_P]
 
     @contextmanager
     def recorded(
@@ -154,7 +155,7 @@ class Backbone(nn.Module):
         if not plain and (recorder or self.model.device.type == "cuda"):
             self._recorded = RecordedPasses(
                 self.model,
-                lambda batch: run_packed(self.model, batch, self.info.attention),
+                lambda batch: run_packed(self.model, batch, batch.attention or self.info.attention),
                 recorder or CudaRecorder(),
                 tell,
                 one_kernel=why_not(self.model.config, dtype or self.model.dtype) is None,

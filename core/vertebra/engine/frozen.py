@@ -81,6 +81,7 @@ class FrozenReader:
             digest.update(np.asarray([len(one), len(one.positions)], dtype=np.int64).tobytes())
             digest.update(one.input_ids.tobytes())
             digest.update(one.positions.tobytes())
+            digest.update((one.attention or "").encode())
         return digest.hexdigest()
 
 

@@ -63,13 +63,10 @@ def load_backbone(
     host: Host,
     *,
     prefer: Attention = "causal",
-    ahead: bool = False,
     seed: int = 0,
     language_model: bool = False,
 ) -> Backbone:
     """Load a backbone as configured; `prefer` is how the task would look where the configuration says auto.
-
-    `ahead` says that it labels what stands before the words that decide (`Task.looks_ahead`).
 
     Random weights are a function of `seed`. `language_model` asks for the language-model head, too; with `prefer` causal that
     is refused to a bidirectional backbone, which would see what it is to write. Raises `BackboneError`
@@ -95,7 +92,7 @@ def load_backbone(
             f"{model.get_input_embeddings().num_embeddings}: they do not belong together."
         )
     model.eval()
-    attention = settled_attention(config, source, init, prefer, ahead=ahead)
+    attention = settled_attention(config, source, init, prefer)
     own_attention = model.config._attn_implementation
     packing, notes = choose_packing(model, config, attention)
     if all(causal_layers(attention, model)):
@@ -124,22 +121,16 @@ def load_backbone(
 
 
 def settled_attention(
-    config: BackboneConfig,
-    source: BackboneSource,
-    init: Literal["random", "pretrained"],
-    prefer: Attention,
-    *,
-    ahead: bool,
+    config: BackboneConfig, source: BackboneSource, init: Literal["random", "pretrained"], prefer: Attention
 ) -> Attention:
     """Return the attention that is configured, or what auto means: what the task prefers, as far as the weights know it."""
     if config.attention != "auto":
         return config.attention
-    if init == "random" or prefer == "causal":
+    if init == "random" or prefer == "causal" or source.attention is None:
         return prefer
-    learns = ahead and not config.freeze
-    known = source.attention_ahead if learns and source.attention_ahead is not None else source.attention
     # Padded batches have one direction in all layers.
-    return "causal" if config.packing == "padded" and not isinstance(known, str) else known
+    by_layer = not isinstance(source.attention, str)
+    return "causal" if config.packing == "padded" and by_layer else source.attention
 
 
 def refuse_bidirectional(config: BackboneConfig) -> None:

@@ -78,6 +78,8 @@ def mix(batches: Mapping[str, PackedBatch], causal: Mapping[str, bool] | None = 
     names = [name for name, one in batches.items() if len(one)]
     if not parts:
         raise ValueError("a mixed batch needs a sequence")
+    if len({one.attention for one in parts}) > 1:
+        raise ValueError("a mixed batch has sequences that look the same way, or as `causal` says")
     tokens = list(accumulate((one.n_tokens for one in parts), initial=0))
     hidden = [one.hidden_PD for one in parts]
     stream = PackedBatch(
@@ -91,6 +93,7 @@ def mix(batches: Mapping[str, PackedBatch], causal: Mapping[str, bool] | None = 
         position_counts=tuple(count for one in parts for count in one.position_counts),
         targets=None,
         features=tuple(feature for one in parts for feature in one.features),
+        attention=parts[0].attention,
         causal=None
         if causal is None
         else tuple(causal[name] for name, one in zip(names, parts, strict=True) for _ in range(len(one))),

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vertebra.engine.attention_rectangle import Rectangle, is_worth_it
+from vertebra.engine.directions import Direction
 from vertebra.engine.groups import Groups, group_sequences
 from vertebra.tasks.features import Features
 from vertebra.transfer import send
@@ -40,6 +41,8 @@ class PackedBatch:
     """What the task's `collate` made of the targets."""
     features: tuple[Features, ...]
     """The sequences themselves, in the stream's order."""
+    attention: Direction | None = None
+    """How the tokens of all sequences look, in all layers; None as the backbone's do."""
     causal: tuple[bool, ...] | None = None
     """For each sequence whether its tokens see only those before them; None where all follow the backbone."""
     hidden_PD: Tensor | None = None
@@ -126,13 +129,16 @@ Collate = Callable[[Sequence[Features]], Tensor | None]
 
 
 def pack(features: Sequence[Features], collate: Collate) -> PackedBatch:
-    """Lay features into one stream, the longest first (equal ones keep their order)."""
+    """Lay features into one stream, the longest first (equal ones keep their order); all of them look the same way."""
     return _lay(tuple(sorted(features, key=len, reverse=True)), collate)
 
 
 def _lay(ordered: tuple[Features, ...], collate: Collate) -> PackedBatch:
     lengths = [len(one) for one in ordered]
     starts = np.concatenate([[0], np.cumsum(lengths)])
+    ways = {one.attention for one in ordered}
+    if len(ways) > 1:
+        raise ValueError("the sequences of one stream look the same way; `cut` keeps those that do not apart")
     return PackedBatch(
         input_ids_T=torch.from_numpy(np.concatenate([one.input_ids for one in ordered]).astype(np.int64)),
         position_ids_T=torch.from_numpy(np.concatenate([np.arange(length) for length in lengths])),
@@ -146,6 +152,7 @@ def _lay(ordered: tuple[Features, ...], collate: Collate) -> PackedBatch:
         position_counts=tuple(len(one.positions) for one in ordered),
         targets=collate(ordered),
         features=ordered,
+        attention=next(iter(ways), None),
         hidden_PD=_hidden(ordered),
     )
 
@@ -181,16 +188,17 @@ def cut(features: Sequence[Features], token_budget: int, *, padded: bool = False
     """Cut features into pieces of at most `token_budget` tokens, counting padding where batches are `padded`.
 
     Sequences of like length come together, the longest first, so that the first piece already shows whether memory
-    suffices. One sequence over the budget is a piece of its own.
+    suffices. One sequence over the budget is a piece of its own, and so are those that look another way.
     """
     pieces: list[list[Features]] = []
-    cost = 0
-    for one in sorted(features, key=len, reverse=True):
-        # In a padded piece every sequence takes as much room as the first, which is the longest.
-        room = len(pieces[-1][0]) if padded and pieces else len(one)
-        if not pieces or cost + room > token_budget:
-            pieces.append([])
-            cost, room = 0, len(one)
-        pieces[-1].append(one)
-        cost += room
+    for way in dict.fromkeys(one.attention for one in features):
+        cost, first = 0, True
+        for one in sorted((one for one in features if one.attention == way), key=len, reverse=True):
+            # In a padded piece every sequence takes as much room as the first, which is the longest.
+            room = len(pieces[-1][0]) if padded and not first else len(one)
+            if first or cost + room > token_budget:
+                pieces.append([])
+                cost, room, first = 0, len(one), False
+            pieces[-1].append(one)
+            cost += room
     return pieces

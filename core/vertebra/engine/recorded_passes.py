@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from vertebra.engine.attention_rectangle import Rectangle, is_worth_it
+from vertebra.engine.directions import Direction
 from vertebra.engine.groups import Groups
 from vertebra.engine.packing import PackedBatch, rounded
 from vertebra.engine.token_budget import is_out_of_memory
@@ -86,7 +87,8 @@ class Stream(PackedBatch):
     @staticmethod
     def of(size: Size, ids_T: Tensor, places_T: Tensor, starts: Tensor) -> Stream:
         """Return a stream that is read at no position."""
-        return Stream(ids_T, places_T, starts, (size.longest,) * size.sequences, places_T, (1,), None, ())
+        lengths = (size.longest,) * size.sequences
+        return Stream(ids_T, places_T, starts, lengths, places_T, (1,), None, (), size.attention)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ class Size:
     tokens: int
     sequences: int
     longest: int
+    attention: Direction | None = None
+    """How its tokens look, where that is not as the backbone's do."""
 
     @staticmethod
     def of(batch: PackedBatch) -> Size:
@@ -104,7 +108,7 @@ class Size:
         tokens = -(-batch.n_tokens // step) * step
         longest = max(batch.lengths)
         sequences = len(batch) + -(-(tokens - batch.n_tokens) // longest)
-        return Size(tokens, _power_of_two(sequences), _power_of_two(max(64, longest)))
+        return Size(tokens, _power_of_two(sequences), _power_of_two(max(64, longest)), batch.attention)
 
 
 def filled(batch: PackedBatch, size: Size) -> Stream:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.directions import Attention, attention_in
@@ -15,6 +15,8 @@ from vertebra.errors import BackboneError
 
 OF_RUN = "vertebra_attention"
 """The key in config.json under which a run leaves how the backbone that it trained looks, where that is not causal."""
+EITHER_WAY: Final = "either"
+"""What stands there where it learnt to look causally as well as both ways."""
 INDEX = "model.safetensors.index.json"
 
 
@@ -30,21 +32,12 @@ class BackboneSource:
     """Of a backbone that comes with a package, and may be another one in the next."""
     from_random: Mapping[str, Any] = field(default_factory=dict)
     """Changes of its configuration where it begins with random weights; what `backbone.config` names comes before them."""
-    attention: Attention = "causal"
-    """How the weights were trained to look."""
-    attention_ahead: Attention | None = None
-    """How they look best, as measured, in tasks that label what stands before the words that decide, and train them; None: as
-    they were trained."""
+    attention: Attention | None = "causal"
+    """How the weights learnt to look; None: causally as well as both ways, so that each task reads as suits it."""
 
 
 FROM_RANDOM = {"embd_pdrop": 0.2, "resid_pdrop": 0.2}
 """Random weights overfit a task's rows without it; weights that have learnt before lose more by it than they gain."""
-
-
-UPPER_HALF = 0.5
-"""Pretrained causally, nano's lower layers build on what stands before a token; the upper ones gain from all of a text where
-words or texts are labelled (docs/tasks/lm.md; Dukić and Šnajder 2024 saw the same of large models). Where a question stands
-before what it asks about, as in span extraction, they lose by it."""
 
 
 def nano(config: BackboneConfig) -> BackboneSource:
@@ -52,9 +45,7 @@ def nano(config: BackboneConfig) -> BackboneSource:
     folder = Path(str(resources.files("vertebra") / "nano"))
     version = json.loads((folder / "version.json").read_text(encoding="utf-8"))["version"]
     trained = (folder / "model.safetensors").exists()
-    return BackboneSource(
-        str(folder), has_weights=trained, version=version, from_random=FROM_RANDOM, attention_ahead=UPPER_HALF
-    )
+    return BackboneSource(str(folder), has_weights=trained, version=version, from_random=FROM_RANDOM, attention=None)
 
 
 def hf(config: BackboneConfig) -> BackboneSource:
@@ -66,7 +57,8 @@ def hf(config: BackboneConfig) -> BackboneSource:
         raise BackboneError(f"backbone.path={config.path} is a file; give the model's folder, which holds config.json.")
     if not folder.is_dir():
         return BackboneSource(config.path, config.revision)
-    attention = attention_in(_read_config(folder).get(OF_RUN)) or "causal"
+    noted = _read_config(folder).get(OF_RUN)
+    attention = None if noted == EITHER_WAY else attention_in(noted) or "causal"
     _check_index(folder)
     return BackboneSource(str(folder), has_weights=any(folder.glob("*.safetensors")), attention=attention)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,11 @@ from vertebra.data.corpus import Corpus, CorpusReader, find_texts
 from vertebra.data.keys import hashed
 from vertebra.data.load import Splits
 from vertebra.data.splits import SPLITS, TRAIN, VALID
-from vertebra.data.windows import Pieces, WindowRows, Windows, n_windows
+from vertebra.data.windows import Pieces, Readings, WindowRows, Windows, n_windows
 from vertebra.errors import DataError
 from vertebra.host.manager import Host
 from vertebra.tasks.corpus_task import CorpusTask
+from vertebra.tasks.features import MakePiece
 from vertebra.tasks.token_bytes import TokenBytes
 
 if TYPE_CHECKING:
@@ -63,16 +65,20 @@ def read_corpora(
     scored = {split: corpus for split, (corpus, _) in parts.items() if split != TRAIN}
     notes += [f"{split}: {note}" for split, corpus in scored.items() for note in miscounted(task.bytes, corpus)]
     end_of_text = int(tokenizer.eos_token_id)
-    windows = {
-        split: Windows(*parts[split][:1], task.config.window, end_of_text, task.piece, parts[split][1])
-        for split in SPLITS
-        if split in parts
-    }
+
+    def cut(split: str, make: MakePiece) -> Windows:
+        corpus, part = parts[split]
+        return Windows(corpus, task.config.window, end_of_text, make, part)
+
+    windows = {split: cut(split, task.piece) for split in SPLITS if split in parts}
     rows = {
         split: WindowRows(some, partial(task.row, with_text=split != TRAIN), split) for split, some in windows.items()
     }
     fingerprint = hashed({split: [corpus.fingerprint, str(part)] for split, (corpus, part) in parts.items()})
     encoded = {split: Encoded(Pieces(some), 0, some) for split, some in windows.items()}
+    if TRAIN in windows:
+        readings = [cut(TRAIN, make) for make in task.training_pieces()]
+        encoded[TRAIN] = replace(encoded[TRAIN], examples=Readings(readings))
     return Splits(rows, fingerprint, tuple(notes)), encoded
 
 

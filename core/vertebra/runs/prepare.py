@@ -156,18 +156,15 @@ def find_backbone(config: RunConfig, tasks: Sequence[Task], host: Host, shared: 
     """Return a backbone that the run may change. Random weights are a function of the seed, others are those of all runs."""
     seed = config.seed if initialisation(config.backbone, host) == "random" else 0
     prefer = tasks[0].attention if len({task.attention for task in tasks}) == 1 else "causal"
-    ahead = all(task.looks_ahead for task in tasks)
     language_model = any(task.needs_language_model for task in tasks)
 
     def load() -> Backbone:
-        return load_backbone(
-            config.backbone, host, prefer=prefer, ahead=ahead, seed=seed, language_model=language_model
-        )
+        return load_backbone(config.backbone, host, prefer=prefer, seed=seed, language_model=language_model)
 
     def own(pristine: Backbone) -> Backbone:
         return copy.deepcopy(pristine, {id(pristine.tokenizer): pristine.tokenizer})
 
-    backbone = shared.get("backbone", [config.backbone, seed, prefer, ahead, language_model], load, own)
+    backbone = shared.get("backbone", [config.backbone, seed, prefer, language_model], load, own)
     leave_room(backbone, config.adapter)
     return backbone
 

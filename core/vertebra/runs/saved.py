@@ -15,7 +15,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file, save_model
@@ -27,7 +27,7 @@ from vertebra.engine.checkpoints import is_whole, write_folder
 from vertebra.engine.directions import Attention
 from vertebra.engine.loading import quiet_bars
 from vertebra.engine.model import TaskModel
-from vertebra.engine.sources import OF_RUN
+from vertebra.engine.sources import EITHER_WAY, OF_RUN
 from vertebra.errors import RunError
 from vertebra.runs.folder import RunFolder
 from vertebra.tasks.heads import LanguageModelHead
@@ -43,6 +43,8 @@ def save_model_folder(run: RunFolder, model: TaskModel, tasks: Mapping[str, Task
         adapter = model.backbone.adapter
         if adapter is None or model.backbone.info.init == "random":
             save_backbone(model, folder / "backbone", adapter.base_weights() if adapter else None)
+            if any(task.teaches_both_ways for task in tasks.values()):
+                _note_attention(folder / "backbone" / "config.json", EITHER_WAY)
         if adapter is not None and adapter.tensors():
             adapter.save(folder / "adapter")
 
@@ -68,7 +70,7 @@ def save_backbone(model: TaskModel, folder: Path, weights: Mapping[str, Tensor] 
     backbone.tokenizer.save_pretrained(folder)
 
 
-def _note_attention(file: Path, attention: Attention) -> None:
+def _note_attention(file: Path, attention: Attention | Literal["either"]) -> None:
     """Leave in a saved configuration how the layers look, so that who goes on with the weights reads them so."""
     document = json.loads(file.read_text(encoding="utf-8")) | {OF_RUN: attention}
     file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")

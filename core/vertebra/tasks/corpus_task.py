@@ -6,6 +6,7 @@ Letters: P positions that predict a token, D hidden width.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from vertebra.engine.cross_entropy import token_losses
 from vertebra.errors import PluginError
 from vertebra.tasks.config import CorpusConfig
-from vertebra.tasks.features import Features, Ids
+from vertebra.tasks.features import Features, Ids, MakePiece
 from vertebra.tasks.heads import LanguageModelHead
 from vertebra.tasks.task import Row, Task
 from vertebra.tasks.token_bytes import TokenBytes
@@ -51,6 +52,10 @@ class CorpusTask(Task):
 
         `number` is that of the piece in its split. A document begins with the token that ends texts.
         """
+
+    def training_pieces(self) -> Sequence[MakePiece]:
+        """Return what makes pieces in training: for each entry, an epoch has every window once. By default `piece` alone."""
+        return [self.piece]
 
     def read_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Take the backbone's tokenizer, before anything is cut."""

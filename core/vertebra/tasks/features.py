@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vertebra.engine.directions import Direction
 
 Ids = NDArray[np.int32]
 Hidden = NDArray[np.float32]
@@ -33,6 +35,8 @@ class Features:
     """The number of the window in its row; the core sets it."""
     member: int = 0
     """The number of its task among those of the run; the core sets it."""
+    attention: Direction | None = None
+    """How its tokens look at each other, in all layers; None as `backbone.attention` says."""
     hidden: Hidden | None = field(default=None, repr=False)
     """(P, D) what a frozen backbone made of the positions; the core sets it, None where the backbone is still to run."""
     at_end: bool = field(default=False, repr=False, compare=False)
@@ -103,6 +107,10 @@ class Features:
                 target=target,
                 window=number,
             )
+
+
+MakePiece = Callable[[Ids, Ids, int], Features]
+"""Makes features of a document's tokens in a window, the tokens behind each of them, and the number of the piece."""
 
 
 def _chosen(target: Any, keep: NDArray[np.bool_]) -> Any:

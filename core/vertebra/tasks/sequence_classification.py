@@ -45,7 +45,6 @@ class SequenceClassification(Task):
     """The scores of kind=single; the other kinds have their own, see `vertebra.tasks.labelling`."""
     too_long: ClassVar[Literal["window", "truncate", "error"]] = "truncate"
     attention: ClassVar[Literal["causal", "bidirectional"]] = "bidirectional"
-    looks_ahead: ClassVar[bool] = True
 
     def __init__(self, config: SequenceClassificationConfig | None = None) -> None:
         config = config or SequenceClassificationConfig()

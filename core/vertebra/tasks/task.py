@@ -53,10 +53,7 @@ class Task(ABC):
     too_long: ClassVar[Literal["window", "truncate", "error"]] = "truncate"
     """What happens by default to a row that is longer than the context."""
     attention: ClassVar[Literal["causal", "bidirectional"]] = "causal"
-    """The attention that suits the task when the backbone's weights are random."""
-    looks_ahead: ClassVar[bool] = False
-    """Whether it labels what stands before the words that decide: pretrained weights may then read in another way than they
-    learnt to (`BackboneSource.attention_ahead`)."""
+    """The attention that suits the task where the backbone's weights are random, or have learnt to be read either way."""
     needs_language_model: ClassVar[bool] = False
     """Whether the backbone comes with its language-model head, and predictions are texts that it writes."""
     shared: Sequence[Features] = ()
@@ -84,6 +81,11 @@ class Task(ABC):
         """Return one prediction (or one window's part of it) for each sequence of the batch, as JSON can hold it."""
 
     # --- what has a default
+
+    @property
+    def teaches_both_ways(self) -> bool:
+        """Whether its training teaches a backbone that is read causally to be read both ways besides."""
+        return False
 
     def build_head_on(self, backbone: Backbone) -> nn.Module:
         """Return the head for a backbone, with which it may share weights; by default `build_head` of its width."""

@@ -47,7 +47,6 @@ class TokenClassification(Task):
     input_columns: ClassVar[tuple[str, ...] | None] = ("tokens",)
     too_long: ClassVar[Literal["window", "truncate", "error"]] = "window"
     attention: ClassVar[Literal["causal", "bidirectional"]] = "bidirectional"
-    looks_ahead: ClassVar[bool] = True
 
     def __init__(self, config: TokenClassificationConfig | None = None) -> None:
         super().__init__(config or TokenClassificationConfig())

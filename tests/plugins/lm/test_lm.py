@@ -21,13 +21,14 @@ from vertebra.cli.main import main
 from vertebra.config.compose import compose
 from vertebra.config.corpus_data import INSTEAD
 from vertebra.config.schema import BackboneConfig
-from vertebra.data.corpus import READS
+from vertebra.data.corpus import READS, Corpus
+from vertebra.data.windows import Readings, Windows
 from vertebra.engine.backbone import Backbone
 from vertebra.engine.frozen import FrozenReader
 from vertebra.engine.packing import PackedBatch
 from vertebra.engine.sources import nano
 from vertebra.errors import ConfigError
-from vertebra_lm.config import MaskedNextTokenConfig
+from vertebra_lm.config import LanguageModellingConfig, MaskedNextTokenConfig
 from vertebra_lm.masked import MaskedNextToken
 from vertebra_lm.task import LanguageModelling
 
@@ -56,6 +57,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read(run: Path, name: str) -> Any:
     return json.loads((run / name).read_text())
+
+
+def read_lines(run: Path, name: str) -> list[Any]:
+    return [json.loads(line) for line in (run / name).read_text().splitlines()]
 
 
 def test_a_model_learns_more_than_how_frequent_tokens_are(run: Path) -> None:
@@ -189,12 +194,60 @@ def test_masks_are_drawn_anew_in_training_and_hide_what_is_predicted() -> None:
     first, again, other = (task.complete([piece], seed)[0] for seed in (1, 1, 2))
     assert first.positions.tolist() == again.positions.tolist() != other.positions.tolist()
     for one in (piece, first, other):
-        assert one.n_targets == 10 and set(one.input_ids[one.positions + 1]) == {task.mask}
+        assert one.n_targets == 10 and set(one.input_ids[one.positions + 1]) == {task.masking.token}
         assert one.target.tolist() == ids[one.positions + 1].tolist()
         untouched = np.delete(one.input_ids, one.positions + 1)
         assert untouched.tolist() == np.delete(ids, one.positions + 1).tolist()
     alone = task.piece(ids[:1], ids[1:2], 0)
     assert alone.n_targets == 0 and len(alone.positions) == 0
+
+
+def test_weights_that_write_learn_to_see_ahead_besides(tmp_path: Path) -> None:
+    """The same steps over the same windows: with masked ones among them, masked tokens are guessed where they were not."""
+    plain = train(tmp_path / "plain", "lm", "trainer.epochs=6")
+    hybrid = train(tmp_path / "hybrid", "lm", "trainer.epochs=6", "task.both_ways=1")
+    assert read(hybrid, "run.json")["backbone"]["attention"] == "causal"
+    noted = [read(run, "model/backbone/config.json").get("vertebra_attention") for run in (plain, hybrid)]
+    assert noted == [None, "either"], "so that tasks may read the second one as suits them"
+    assert len(read_lines(hybrid, "log.jsonl")) >= len(read_lines(plain, "log.jsonl"))
+    causal = [read(run, "metrics.json")["test"]["bits_per_token"] for run in (plain, hybrid)]
+    masked = []
+    for run in (plain, hybrid):
+        loaded = [
+            "backbone=hf",
+            f"backbone.path={run / 'model' / 'backbone'}",
+            "backbone.init=pretrained",
+            "trainer.max_steps=1",
+        ]
+        seen = train(run.parent / f"{run.name}-masked", "mntp", *loaded, "trainer.learning_rate=1e-9")
+        masked.append(read(seen, "metrics.json")["test"]["bits_per_token"])
+    assert masked[1] < masked[0] - 0.5
+    assert causal[1] < causal[0] + 0.5
+
+
+def test_an_epoch_has_each_window_once_causally_and_as_often_as_asked_both_ways() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(nano(BackboneConfig()).location)
+    corpus = Corpus(np.asarray([0, *range(5, 100), 0, *range(5, 200), 0], dtype=np.uint16), 2, 1, "")
+    task = LanguageModelling(LanguageModellingConfig(window=64, both_ways=2, masked=0.25))
+    task.read_tokenizer(tokenizer)
+    windows = [Windows(corpus, 64, 0, make, slice(None)) for make in task.training_pieces()]
+    examples = Readings(windows)
+    assert len(examples) == 3 * len(windows[0])
+    for number, pieces in enumerate(examples):
+        causal = windows[0][number % len(windows[0])]
+        assert [one.example for one in pieces] == [one.example for one in causal]
+        if number < len(windows[0]):
+            assert all(one.attention is None for one in pieces)
+            continue
+        again = task.complete(pieces, seed=number)
+        for one, before, plain in zip(again, pieces, causal, strict=True):
+            assert one.attention == before.attention == "bidirectional"
+            assert one.n_targets == before.n_targets == max(1, round(0.25 * len(plain)))
+            whole = one.input_ids.copy()
+            whole[one.positions + 1] = one.target
+            np.testing.assert_array_equal(whole, plain.input_ids)
+    causal = windows[0][0]
+    assert task.complete(causal, seed=1) is causal, "nothing is masked in what is read causally"
 
 
 def test_a_mask_of_several_tokens_is_refused() -> None:

@@ -96,7 +96,7 @@ class MixedBackbone(nn.Module):
     def forward(self, batch: MixedBatch) -> Tensor:
         """Return the hidden states (P, D) at the stream's positions; `MixedBatch.split` gives each task its own."""
         backbone, stream = self.backbone, batch.stream
-        model, attention = backbone.model, backbone.info.attention
+        model, attention = backbone.model, stream.attention or backbone.info.attention
         if backbone.info.packing == "padded":
             longest = max(stream.lengths)
             rows = {
