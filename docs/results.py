@@ -146,8 +146,6 @@ ATTENTION = {
     "causal": CAUSAL,
     "upper-half": ("backbone.attention=0.5",),
     "bidirectional": ("backbone.attention=bidirectional",),
-    "upper-half-mntp": ("backbone=hf", "backbone.path=runs/mntp-half/model/backbone", "backbone.attention=0.5"),
-    "bidirectional-mntp": ("backbone=hf", "backbone.path=runs/mntp/model/backbone", "backbone.attention=bidirectional"),
 }
 PACKING = {"packed": (), "padded": ("backbone.packing=padded",)}
 STUDIES = {
