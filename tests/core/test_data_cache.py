@@ -39,6 +39,7 @@ def one_features(draw: st.DrawFn) -> Features:
         note=draw(st.dictionaries(st.text(), values, max_size=2)),
         example=draw(st.integers(0, 10**9)),
         window=draw(st.integers(0, 100)),
+        attention=draw(st.sampled_from([None, "causal", "bidirectional"])),
     )
 
 
@@ -59,6 +60,7 @@ def as_plain(encoded: Encoded | None) -> Any:
             repr(one.note),
             one.example,
             one.window,
+            one.attention,
         )
         for one in encoded.features
     ]

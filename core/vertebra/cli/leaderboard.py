@@ -80,9 +80,9 @@ def predictions_of(given: Sequence[Sequence[str]], tasks: Sequence[str]) -> list
 def publish(title: str, entries: Sequence[Entry], output: Path, host: Host, notes: Sequence[str] = ()) -> None:
     """Make the leaderboard, write it, and print its tables and where it lies."""
     from rich.console import Console
-    from rich.markdown import Markdown
 
-    from vertebra.report.leaderboard import as_markdown, write_leaderboard
+    from vertebra.report.leaderboard import write_leaderboard
+    from vertebra.report.leaderboard_screen import show
     from vertebra.report.progress import working
     from vertebra.report.scale import Scale
     from vertebra.runs.leaderboard import make_leaderboard
@@ -92,5 +92,5 @@ def publish(title: str, entries: Sequence[Entry], output: Path, host: Host, note
         board = make_leaderboard(title, entries, host, notes=notes)
     output.mkdir(parents=True, exist_ok=True)
     write_leaderboard(output, board, scale)
-    Console(highlight=False).print(Markdown(as_markdown(board, scale)))
+    show(board, scale, Console(highlight=False))
     print(f"\nLeaderboard: {output / 'leaderboard.html'} (and .md, .csv, .json)", flush=True)

@@ -231,8 +231,26 @@ def sweep_views(board: Leaderboard, scale: Scale) -> list[dict[str, Any]]:
 # --- Markdown and CSV
 
 
+@dataclass(frozen=True)
+class Grid:
+    """A table of written cells; what stands out is `**so**`."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    names: int = 1
+    """How many columns hold names; the others behind them are numbers."""
+
+
 def as_markdown(board: Leaderboard, scale: Scale) -> str:
-    """Return the tables as Markdown: systems over all tasks, then scores, then a line for each pair that differs."""
+    """Return tables and notes as Markdown."""
+    parts = [
+        markdown_table(part.columns, part.rows) if isinstance(part, Grid) else part for part in written(board, scale)
+    ]
+    return "\n\n".join([f"# {board.title}", *parts]) + "\n"
+
+
+def written(board: Leaderboard, scale: Scale) -> list[Grid | str]:
+    """Return what a leaderboard says: systems over all tasks, then scores, then a line for each pair that differs."""
     systems = [line.name for line in board.systems]
     costs = [name for name in COST_NAMES if any(name in line.cost for line in board.systems)]
     ranked = [
@@ -252,12 +270,11 @@ def as_markdown(board: Leaderboard, scale: Scale) -> str:
         ]
         for task in board.tasks
     ]
-    parts = [
-        f"# {board.title}",
-        markdown_table(["system", "normalised", "rank", *(COST_NAMES[name] for name in costs)], ranked),
+    parts: list[Grid | str] = [
+        Grid(["system", "normalised", "rank", *(COST_NAMES[name] for name in costs)], ranked),
         "Mean over seeds with its 95 % interval over examples and seeds, in percent"
         + ("; bold where no system is better by its corrected p-value." if len(systems) > 1 else "."),
-        markdown_table(["task", *systems, "best baseline"], scored),
+        Grid(["task", *systems, "best baseline"], scored),
     ]
     if note := scale.note([task.metric for task in board.tasks]):
         parts.append(note)
@@ -280,9 +297,8 @@ def as_markdown(board: Leaderboard, scale: Scale) -> str:
         for pair in task.pairs
     ]
     if pairs:
-        parts.append(markdown_table(["task", "first", "second", "difference", "p", "p, corrected (Holm)"], pairs))
-    parts += [f"Note: {note}" for note in board.notes]
-    return "\n\n".join(parts) + "\n"
+        parts.append(Grid(["task", "first", "second", "difference", "p", "p, corrected (Holm)"], pairs, names=3))
+    return [*parts, *(f"Note: {note}" for note in board.notes)]
 
 
 def written_result(task: TaskBoard, result: Result, scale: Scale) -> str:
