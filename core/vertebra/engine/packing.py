@@ -138,7 +138,7 @@ def _lay(ordered: tuple[Features, ...], collate: Collate) -> PackedBatch:
     starts = np.concatenate([[0], np.cumsum(lengths)])
     ways = {one.attention for one in ordered}
     if len(ways) > 1:
-        raise ValueError("the sequences of one stream look the same way; `cut` keeps those that do not apart")
+        raise ValueError("the sequences of one stream look the same way; `cut` keeps apart those that do not")
     return PackedBatch(
         input_ids_T=torch.from_numpy(np.concatenate([one.input_ids for one in ordered]).astype(np.int64)),
         position_ids_T=torch.from_numpy(np.concatenate([np.arange(length) for length in lengths])),
