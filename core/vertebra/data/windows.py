@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -12,9 +13,27 @@ from vertebra.data.corpus import Corpus
 from vertebra.tasks.features import Features, Ids, MakePiece
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
-class Windows(Sequence[list[Features]]):
+class Made(Sequence[T]):
+    """A sequence whose entries are made when they are asked for."""
+
+    @abstractmethod
+    def make(self, number: int) -> T:
+        """Return an entry by its number, at least 0 and below the length."""
+
+    @overload
+    def __getitem__(self, number: int) -> T: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[T]: ...
+    def __getitem__(self, number: int | slice) -> T | list[T]:
+        """Return an entry, or those of a slice; `IndexError` beyond the ends."""
+        numbers = range(len(self))[number]
+        return [self.make(one) for one in numbers] if isinstance(numbers, range) else self.make(numbers)
+
+
+class Windows(Made[list[Features]]):
     """Stretches of `length` tokens, one behind the other. A window has a piece for each document that it touches.
 
     Nothing is held but where pieces begin, so that a corpus may be larger than memory.
@@ -34,14 +53,8 @@ class Windows(Sequence[list[Features]]):
     def __len__(self) -> int:
         return self._count
 
-    @overload
-    def __getitem__(self, number: int) -> list[Features]: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[list[Features]]: ...
-    def __getitem__(self, number: int | slice) -> list[Features] | list[list[Features]]:
+    def make(self, number: int) -> list[Features]:
         """Return the pieces of a window."""
-        if isinstance(number, slice):
-            return [self[one] for one in range(*number.indices(len(self)))]
         start, stop = self.place(number)
         first, last = np.searchsorted(self._begins, (start, stop))
         return [replace(self.piece(int(one)), window=int(one - first)) for one in range(first, last)]
@@ -82,7 +95,7 @@ def n_windows(corpus: Corpus, length: int) -> int:
     return -(-len(corpus) // length)
 
 
-class Readings(Sequence[list[Features]]):
+class Readings(Made[list[Features]]):
     """The windows of a corpus several times, one time behind the other, each time made into features of another kind."""
 
     def __init__(self, readings: Sequence[Windows]) -> None:
@@ -91,19 +104,13 @@ class Readings(Sequence[list[Features]]):
     def __len__(self) -> int:
         return sum(map(len, self.readings))
 
-    @overload
-    def __getitem__(self, number: int) -> list[Features]: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[list[Features]]: ...
-    def __getitem__(self, number: int | slice) -> list[Features] | list[list[Features]]:
+    def make(self, number: int) -> list[Features]:
         """Return the pieces of a window."""
-        if isinstance(number, slice):
-            return [self[one] for one in range(*number.indices(len(self)))]
-        reading, window = divmod(range(len(self))[number], len(self.readings[0]))
+        reading, window = divmod(number, len(self.readings[0]))
         return self.readings[reading][window]
 
 
-class Pieces(Sequence[Features]):
+class Pieces(Made[Features]):
     """The pieces of all windows as one sequence."""
 
     def __init__(self, windows: Windows) -> None:
@@ -116,18 +123,12 @@ class Pieces(Sequence[Features]):
         for pieces in self.windows:
             yield from pieces
 
-    @overload
-    def __getitem__(self, number: int) -> Features: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[Features]: ...
-    def __getitem__(self, number: int | slice) -> Features | list[Features]:
+    def make(self, number: int) -> Features:
         """Return a piece."""
-        if isinstance(number, slice):
-            return [self.windows.piece(one) for one in range(*number.indices(len(self)))]
-        return self.windows.piece(range(len(self))[number])
+        return self.windows.piece(number)
 
 
-class WindowRows(Sequence[Row]):
+class WindowRows(Made[Row]):
     """The rows that windows stand for."""
 
     def __init__(self, windows: Windows, make: Callable[[Ids, str], Row], split: str) -> None:
@@ -137,14 +138,8 @@ class WindowRows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self.windows)
 
-    @overload
-    def __getitem__(self, number: int) -> Row: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[Row]: ...
-    def __getitem__(self, number: int | slice) -> Row | list[Row]:
+    def make(self, number: int) -> Row:
         """Return a row."""
-        if isinstance(number, slice):
-            return [self[one] for one in range(*number.indices(len(self)))]
-        start, stop = self.windows.place(range(len(self))[number])
+        start, stop = self.windows.place(number)
         tokens = self.windows.corpus.tokens[start : stop + 1].astype(np.int32)
         return self._make(tokens, f"{self._split}-{number + 1}")
