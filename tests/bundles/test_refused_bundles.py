@@ -10,28 +10,13 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from made_bundles import TEXT, command, make_base, train
 from safetensors.torch import load_file, save_file
 
 import vertebra
-from made_bundles import TEXT, command, make_base, make_bundles, make_runs, train
 from strangers import Payload, sign
 from vertebra.engine.checkpoints import MANIFEST
 from vertebra.errors import RunError
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("models") / "shared")
-
-
-@pytest.fixture(scope="module")
-def runs(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return make_runs(base, tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def bundles(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return make_bundles(runs, tmp_path_factory.mktemp("bundles"))
 
 
 @pytest.fixture

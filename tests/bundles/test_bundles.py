@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from made_bundles import ADAPTERS, TEXT, command, train
 
 import vertebra
-from made_bundles import ADAPTERS, TEXT, command, make_base, make_bundles, make_runs, train
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.adapters.adapter import trained_parameters
 from vertebra.engine.loading import find_source
@@ -32,21 +32,6 @@ ALL = {
     "translation": "frozen",
 }
 SUFFIXES = {".safetensors", ".json", ".md"}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("models") / "shared")
-
-
-@pytest.fixture(scope="module")
-def runs(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return make_runs(base, tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def bundles(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return make_bundles(runs, tmp_path_factory.mktemp("bundles"))
 
 
 def some_rows(run: Path, number: int) -> list[dict[str, Any]]:
