@@ -45,15 +45,20 @@ class Experiment:
     seeds: tuple[int, ...] = (1, 2, 3)
     study: str = ""
     """The title of the study whose row this is."""
+    after: str = ""
+    """The experiment whose run of seed 1 left the backbone that all seeds of this one start from; it is made first."""
 
-    def arguments(self, data: str) -> list[str]:
-        """Return the command line after `vertebra`, without what differs by seed; `data` stands for the folder of data.
+    def arguments(self, data: str, runs: str) -> list[str]:
+        """Return the command line after `vertebra`, without what differs by seed.
+
+        `data` stands for the folder of data, `runs` for that of all experiments' runs.
 
         One thread: sums are then taken in the same order whatever the machine has, and several runs fit beside each other.
         """
         place = [f"data.path={data}/{self.path}"] if self.path else []
         task = self.option.partition("/")[0]
-        return ["train", f"task={task}", f"data={self.option}", *place, "gpu.threads=1", *self.settings]
+        start = ["backbone=hf", f"backbone.path={runs}/{self.after}/seed-1/model/backbone"] if self.after else []
+        return ["train", f"task={task}", f"data={self.option}", *place, "gpu.threads=1", *start, *self.settings]
 
 
 SMALL = ("trainer.max_steps=300",)
@@ -189,6 +194,13 @@ EXPERIMENTS: dict[str, Experiment] = {
     **both(
         "Answer selection, WikiQA", "answer_selection/wikiqa", "answer_selection/wikiqa", full=("trainer.epochs=3",)
     ),
+    "answer-selection-wikiqa-after-qa": Experiment(
+        "Answer selection, WikiQA, after question answering, SQuADShifts",
+        "answer_selection/wikiqa",
+        "answer_selection/wikiqa",
+        ("trainer.epochs=3",),
+        after="qa-squadshifts",
+    ),
     **both("Summarization, AESLC", "summarization/aeslc", "summarization/aeslc"),
     **both(
         "Translation, Multi30k English to German",
@@ -247,13 +259,14 @@ def main(argv: Sequence[str]) -> int:
     if unknown:
         parser.error(f"there is no experiment {', '.join(unknown)}; there are {', '.join(EXPERIMENTS)}")
     for name in arguments.names or EXPERIMENTS:
-        experiment = EXPERIMENTS[name]
-        if experiment.path and not (arguments.data / experiment.path).exists():
-            print(f"{name}: skipped, for there is no '{arguments.data / experiment.path}'.", file=sys.stderr)
+        after = EXPERIMENTS[name].after
+        paths = [arguments.data / path for one in filter(None, (after, name)) if (path := EXPERIMENTS[one].path)]
+        if missing := [path for path in paths if not path.exists()]:
+            print(f"{name}: skipped, for there is no '{missing[0]}'.", file=sys.stderr)
             continue
-        for seed in arguments.seeds or experiment.seeds:
-            code = run(experiment, seed, arguments.data, arguments.runs / name / f"seed-{seed}")
-            if code:
+        own = [(name, seed) for seed in arguments.seeds or EXPERIMENTS[name].seeds]
+        for one, seed in [(after, 1), *own] if after else own:
+            if code := run(one, seed, arguments.data, arguments.runs):
                 return code
         collect(name, arguments.runs / name)
     return 0
@@ -264,9 +277,12 @@ def seeds(text: str) -> tuple[int, ...]:
     return tuple(int(one) for one in text.split(","))
 
 
-def run(experiment: Experiment, seed: int, data: Path, folder: Path) -> int:
+def run(name: str, seed: int, data: Path, runs: Path) -> int:
     """Make one run, or go on with it, or leave it as it is where it is finished; return the exit code."""
-    arguments = [*experiment.arguments(str(data)), f"seed={seed}"]
+    arguments, folder = (
+        [*EXPERIMENTS[name].arguments(str(data), str(runs)), f"seed={seed}"],
+        runs / name / f"seed-{seed}",
+    )
     made_by = folder / "command.txt"
     if (folder / "run.json").exists():
         before = made_by.read_text(encoding="utf-8") if made_by.exists() else "another program"
@@ -284,7 +300,7 @@ def run(experiment: Experiment, seed: int, data: Path, folder: Path) -> int:
 def collect(name: str, folder: Path) -> None:
     """Write docs/results/NAME.json from the finished runs of an experiment."""
     experiment = EXPERIMENTS[name]
-    line = shlex.join(["vertebra", *experiment.arguments("FOLDER")])
+    line = shlex.join(["vertebra", *experiment.arguments("FOLDER", "RUNS")])
     found = Collected(experiment.title, experiment.budget, line, experiment.study)
     host = create_host()
     for seed, one in finished(folder):

@@ -64,6 +64,22 @@ def test_runs_are_made_once_and_go_on_where_they_were_left(
     assert "was made by: train task=ner" in capsys.readouterr().err
 
 
+def test_an_experiment_may_start_from_what_another_one_learnt(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_step = ("gpu=cpu", "gpu.threads=1", "data.limit=40", "trainer.max_steps=1")
+    later = program.Experiment("After it", "sentiment/sample", None, one_step, "small", after="tiny")
+    monkeypatch.setattr(program, "EXPERIMENTS", {**program.EXPERIMENTS, "later": later})
+    arguments = ["later", "--seeds", "2", "--runs", str(tmp_path / "runs"), "--data", str(tmp_path)]
+    assert program.main(arguments) == 0
+    assert [path.name for path in (tmp_path / "runs" / "tiny").iterdir()] == ["seed-1"]
+    found = json.loads((tmp_path / "json" / "later.json").read_text(encoding="utf-8"))
+    assert "backbone.path=RUNS/tiny/seed-1/model/backbone" in found["line"]
+    assert [(run["seed"], run["backbone"]["init"]) for run in found["runs"]] == [(2, "pretrained")]
+    assert found["runs"][0]["backbone"]["parameters"] < 1e6, "the tiny one, and not nano"
+    assert str(tmp_path) not in json.dumps(found)
+
+
 def test_an_unknown_experiment_is_refused(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         program.main(["tinny"])
@@ -72,7 +88,7 @@ def test_an_unknown_experiment_is_refused(program: ModuleType, capsys: pytest.Ca
 
 def test_every_experiment_names_its_task_and_its_budget() -> None:
     for name, one in module("results").EXPERIMENTS.items():
-        line = one.arguments("FOLDER")
+        line = one.arguments("FOLDER", "RUNS")
         assert line[0] == "train" and line[1] == f"task={one.option.split('/')[0]}"
         assert name.endswith("-small") or one.budget in ("full", "study") or one.path is None
         assert bool(one.study) == (one.budget == "study")
@@ -169,4 +185,4 @@ def test_a_study_is_one_table_of_its_rows(tmp_path: Path, monkeypatch: pytest.Mo
 
 def without_path(arguments: Any) -> Any:
     """The sample takes no path."""
-    return lambda self, data: [one for one in arguments(self, data) if not one.startswith("data.path=")]
+    return lambda self, data, runs: [one for one in arguments(self, data, runs) if not one.startswith("data.path=")]
