@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 import vertebra
 from vertebra.cli.arguments import quoted
 from vertebra.cli.main import main
+from vertebra.cli.train import print_run
 from vertebra.config.document import from_document, to_document
 from vertebra.config.members import compose_tasks
 from vertebra.engine.trainer import Trainer
@@ -94,6 +95,11 @@ def test_the_folder_of_each_task_reads_like_a_runs_own(run: Path, capsys: pytest
     assert counts == 24 + 16
     page = (run / "report.html").read_text(encoding="utf-8")
     assert 'href="tasks/ner/report.html"' in page and "mean_score" in page
+    known = read(run / "tasks" / "ner", "baselines.json").values()
+    best = max(one["scores"]["test"]["entity_f1"] for one in known)
+    print_run(run, HOST)
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "ner.entity_f1" in line][:1]
+    assert line.split()[1] == f"{100 * best:.2f}" and f"{100 * best:.2f} <small>" in page
     assert main(["runs", str(run.parent), "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert found["settings"]["task"] == "ner+sentiment" and found["settings"]["sentiment.data.limit"] == 16

@@ -35,6 +35,12 @@ def test_the_best_is_that_of_the_score_that_picks_the_checkpoint() -> None:
     assert "best" not in score_curve([line | {"best": False} for line in EVALUATIONS])
 
 
+def test_the_scores_that_are_asked_for_are_drawn_and_no_others() -> None:
+    drawn = score_curve(EVALUATIONS, drawn=["accuracy", "unknown"])
+    assert ">accuracy<" in drawn and ">f1<" not in drawn and "best 70.00" in drawn
+    assert score_curve(EVALUATIONS, drawn=["unknown"]) == ""
+
+
 def test_one_evaluation_is_enough() -> None:
     assert "best 50.00" in score_curve(EVALUATIONS[:1])
 

@@ -134,6 +134,35 @@ def test_baselines_stand_above_the_model(folder: Path) -> None:
         assert score in scores
 
 
+def test_several_tasks_have_a_line_each_with_its_first_metric_and_its_best_baseline(folder: Path) -> None:
+    for task in ("ner", "pos"):
+        make_run_folder(folder / "tasks" / task)
+    write_json(folder / "tasks" / "pos" / "metrics.json", {"valid": {"entity_f1": 0.25}})  # it has no test split
+    state = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    write_json(folder / "run.json", state | {"tasks": ["ner", "pos", "gone"]})
+    write_json(
+        folder / "metrics.json", {"test": {"mean_score": 0.6291}, "valid": {"mean_score": 0.5, "ner.entity_f1": 0.6}}
+    )
+    step = {"step": 5, "split": "valid", "loss": 1.0, "best": True}
+    names = ("mean_score", "ner.entity_f1", "ner.entity_recall", "pos.entity_f1")
+    write_lines(folder / "evaluations.jsonl", [step | {"scores": dict.fromkeys(names, 0.5)}])
+    (folder / "baselines.json").unlink()
+    html, page = report(folder)
+    scores = " ".join(page.text[page.text.index("Scores") : page.text.index("Learning curves")].split())
+    for line in (
+        "taskmetrictestvalidbest baseline on test",
+        "nerentity_f162.9161.5–64.3",
+        "82.85 CRF",
+        "posentity_f1–25.00",
+        "allmean_score62.91 50.00",
+    ):
+        assert line in scores, line
+    assert "gone" not in scores
+    [curve] = re.findall('<svg class="curve" id="curve-score".*?</svg>', html, re.DOTALL)
+    assert all(f">{name}<" in curve for name in ("mean_score", "ner.entity_f1", "pos.entity_f1"))
+    assert 'href="tasks/ner/report.html"' in html and "entity_recall" not in curve and page.unbalanced == []
+
+
 @pytest.mark.parametrize(("score", "said"), [(0.9, "7.15 above"), (0.82851, "as")])
 def test_the_model_is_told_from_the_best_baseline(folder: Path, score: float, said: str) -> None:
     write_json(folder / "metrics.json", {"test": {"entity_f1": score}})

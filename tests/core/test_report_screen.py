@@ -68,6 +68,14 @@ def test_baselines_stand_beside_the_model(tmp_path: Path) -> None:
     assert "valid" not in shown({"test": METRICS["test"]}, tmp_path, baselines=BASELINES)
 
 
+def test_what_only_the_model_has_stands_where_the_model_has_it(tmp_path: Path) -> None:
+    scores = {"test": {"mean_score": 0.5, "ner.f1": 0.4, "qa.f1": 0.6}}
+    best = {"best baseline": {"scores": {"test": {"qa.f1": 0.3}}}}
+    head, _, *table, _ = rows(shown(scores, tmp_path, baselines=best))
+    assert head == ["percent", "best", "baseline", "model"]
+    assert table == [["test"], ["mean_score", "-", "50.00"], ["ner.f1", "-", "40.00"], ["qa.f1", "30.00", "60.00"]]
+
+
 def test_in_a_narrow_window_intervals_go_and_scores_stay(tmp_path: Path) -> None:
     text = shown(METRICS, tmp_path, baselines=BASELINES, width=50)
     assert ["entity_f1", "43.21", "59.61", "83.01", "62.91"] in rows(text)

@@ -87,12 +87,16 @@ def print_run(folder: Path, host: Host) -> None:
         return
     from vertebra.report.read import read_baselines
     from vertebra.report.scale import Scale
+    from vertebra.report.scores import best_baselines, model_name, scores_of_tasks
     from vertebra.report.screen import print_scores
     from vertebra.runs.folder import RunFolder
 
     run = RunFolder(folder)
-    metrics, intervals = run.read_json("metrics.json"), run.read_json("intervals.json")
-    notes, baselines = run.read_state()["notes"], read_baselines(run)
+    metrics, intervals, state = run.read_json("metrics.json"), run.read_json("intervals.json"), run.read_state()
+    notes, baselines = state["notes"], read_baselines(run)
+    if len(state["tasks"]) > 1:
+        best = best_baselines(scores_of_tasks(run, state["tasks"], model_name(state), host))
+        baselines = {"best baseline": best} if best["scores"] else {}
     print_scores(metrics, intervals, notes, folder, baselines=baselines, scale=Scale.of(host))
 
 

@@ -80,29 +80,41 @@ def loss_curve(log: Iterable[Mapping[str, Any]], evaluations: Sequence[Mapping[s
         return as_svg(figure, "loss")
 
 
-def score_curve(evaluations: Sequence[Mapping[str, Any]], chosen: str | None = None, scale: Scale | None = None) -> str:
+def score_curve(
+    evaluations: Sequence[Mapping[str, Any]],
+    chosen: str | None = None,
+    scale: Scale | None = None,
+    drawn: Sequence[str] | None = None,
+) -> str:
     """Return an SVG of the validation scores over steps, in percent, with the best one marked; may be empty.
 
     The first argument is the lines of `evaluations.jsonl`. `chosen` is the score that picks the checkpoint, the first
-    one by default; it is the strong line. At most four are drawn, all shares or none.
+    one by default; it is the strong line. Of `drawn`, at most eight are drawn, by default the first four; all shares or none.
     """
     valid = [line for line in evaluations if line["split"] == "valid" and line["scores"]]
     if not valid:
         return ""
     scale = scale or Scale()
-    names = sorted(valid[0]["scores"], key=lambda name: name != chosen)
+    colours = PALETTE if drawn else SERIES
+    wanted = [name for name in drawn or valid[0]["scores"] if name in valid[0]["scores"]]
+    if not wanted:
+        return ""
+    names = sorted(wanted, key=lambda name: name != chosen)
     shares = scale.is_share(names[0])
-    names = [name for name in names if scale.is_share(name) == shares][: len(SERIES)]
+    names = [name for name in names if scale.is_share(name) == shares][: len(colours)]
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": "score"}):
         figure, axes = _axes()
-        for order, (name, colour) in reversed(list(enumerate(zip(names, SERIES, strict=False)))):
+        for order, (name, colour) in reversed(list(enumerate(zip(names, colours, strict=False)))):
             points = [(line["step"], line["scores"][name]) for line in valid if name in line["scores"]]
             weight = {"marker": "o", "markersize": 4.5} if order == 0 else {"linewidth": 1.2, "alpha": 0.85}
-            axes.plot(*zip(*points, strict=True), color=colour, label=name, zorder=4 - order, **weight)
+            axes.plot(*zip(*points, strict=True), color=colour, label=name, zorder=3 - order / 10, **weight)
         _mark_best(axes, valid, names[0], scale)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value if shares else value:g}"))
         handles, labels = axes.get_legend_handles_labels()
-        axes.legend(handles[::-1], labels[::-1], loc="best")
+        if drawn:
+            figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2)
+        else:
+            axes.legend(handles[::-1], labels[::-1], loc="best")
         return as_svg(figure, "score")
 
 

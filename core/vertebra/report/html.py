@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vertebra.errors import PluginError
 from vertebra.report.curves import loss_curve, score_curve
 from vertebra.report.examples import WorstErrors, worst_errors
 from vertebra.report.numbers import count, duration, magnitude, percent, span
 from vertebra.report.parameters import describe_trained
 from vertebra.report.read import read_baselines, read_config, read_json, read_lines, read_text
 from vertebra.report.scale import Scale
+from vertebra.report.scores import SPLITS, higher_is_better, model_name, score_groups, scores_of_tasks, verdict
 from vertebra.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from vertebra.host.manager import Host
 
-SPLITS = ("test", "valid", "train")
 TOO_LONG = {"window": "cut into overlapping windows", "truncate": "cut off", "error": "refused"}
 SMALL_MATRIX = 12
 """Labels of a confusion matrix that still fit with their names written across."""
@@ -51,19 +50,23 @@ def render(run: RunFolder, host: Host, ending: Mapping[str, Any]) -> str:
     evaluations = list(read_lines(run, "evaluations.jsonl"))
     better = higher_is_better(host, scores[0].metrics[0]) if scores else True
     scale = Scale.of(host)
+    several = state.get("tasks", []) if len(state.get("tasks", [])) > 1 else []
+    tasks = scores_of_tasks(run, several, model, host)
+    drawn = [*scores[0].metrics[:1], *(f"{one.name}.{one.metric}" for one in tasks)] if scores and tasks else None
     template = environment().get_template("report.html.j2")
     return template.render(
         state=state,
         title=", ".join(state.get("tasks", [])) or name,
         folder=name,
-        tasks=state.get("tasks", []) if len(state.get("tasks", [])) > 1 else [],
+        several=several,
+        tasks=tasks,
         facts=facts(state, config),
         scale=scale,
         scores=scores,
         verdict=verdict(scores[0], better, scale) if scores else "",
         has_baselines=(run.path / "baselines.json").exists(),
         loss_curve=Markup(loss_curve(read_lines(run, "log.jsonl"), evaluations)),
-        score_curve=Markup(score_curve(evaluations, config.get("trainer", {}).get("metric"), scale)),
+        score_curve=Markup(score_curve(evaluations, config.get("trainer", {}).get("metric"), scale, drawn)),
         figures=figure_views(read_json(run, "figures.json")),
         errors=find_errors(run, better),
         data=data,
@@ -139,79 +142,6 @@ def data_source(choice: Mapping[str, Any]) -> str:
     """Say where the rows of a task came from: the path, or the reader that made them."""
     data = choice.get("data") or {}
     return str(data.get("path") or data.get("format") or "")
-
-
-# --- scores
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What predicts, with its score and its interval by metric: a baseline, or the run's model."""
-
-    name: str
-    summary: str
-    scores: Mapping[str, float]
-    intervals: Mapping[str, Sequence[float]]
-
-
-@dataclass(frozen=True)
-class ScoreGroup:
-    """The scores on one split: those of the baselines, and below them the model's."""
-
-    split: str
-    metrics: list[str]
-    baselines: list[Scored]
-    model: Scored
-
-
-def score_groups(
-    metrics: Mapping[str, Mapping[str, float]],
-    intervals: Mapping[str, Mapping[str, Sequence[float]]],
-    baselines: Mapping[str, Mapping[str, Any]],
-    model: str,
-) -> list[ScoreGroup]:
-    """Turn the files by split into groups, test first; a split without scores of the model has none."""
-    return [
-        ScoreGroup(
-            split,
-            list(metrics[split]),
-            [
-                Scored(name, one["summary"], one["scores"][split], one["intervals"].get(split, {}))
-                for name, one in baselines.items()
-                if split in one["scores"]
-            ],
-            Scored(model, "", metrics[split], intervals.get(split, {})),
-        )
-        for split in SPLITS
-        if metrics.get(split)
-    ]
-
-
-def model_name(state: Mapping[str, Any]) -> str:
-    """Return how the table of scores calls the run's model: by its backbone, where that is known."""
-    return str(state.get("backbone", {}).get("name") or "model")
-
-
-def verdict(group: ScoreGroup, higher: bool, scale: Scale) -> str:
-    """Say how the model's first score stands to the best baseline's; empty without baselines."""
-    metric = group.metrics[0]
-    known = [one for one in group.baselines if metric in one.scores]
-    if not known:
-        return ""
-    best = (max if higher else min)(known, key=lambda one: one.scores[metric])
-    ahead = group.model.scores[metric] - best.scores[metric]
-    distance = scale.score(metric, abs(ahead))
-    if distance == scale.score(metric, 0):
-        return f"as the best baseline, {best.name}"
-    return f"{distance} {'above' if ahead > 0 else 'below'} the best baseline, {best.name}"
-
-
-def higher_is_better(host: Host, metric: str) -> bool:
-    """Whether a higher score is better; also for a metric that is not installed here."""
-    try:
-        return bool(host.get("metric", metric).load().higher_is_better)
-    except PluginError:
-        return True
 
 
 # --- figures

@@ -122,7 +122,8 @@ def comparison(columns: Mapping[str, Column], scale: Scale) -> Table:
         if table.row_count:
             table.add_row()
         table.add_row(Text(split, style="cyan"))
-        names = dict.fromkeys(name for scores, _ in columns.values() for name in scores.get(split, {}))
+        # The last predictor is the model, whose order counts: the mean over several tasks, which no baseline has, is first.
+        names = dict.fromkeys(name for scores, _ in reversed([*columns.values()]) for name in scores.get(split, {}))
         for number, name in enumerate(names):
             cells = [
                 _cell(scale, name, scores.get(split, {}).get(name), intervals.get(split, {}).get(name))
