@@ -187,7 +187,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "ner-sample": Experiment("Named entities, synthetic sample", "ner/sample", budget="small"),
     **both("Named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003", full=("trainer.epochs=10",)),
     **both("Named entities, Chinese résumés", "ner/resume_zh", "ner/resume_zh"),
-    **both("Sentiment, SST-2", "sentiment/sst2", "sentiment/sst2"),
+    **both("Sentiment, SST-2", "sentiment/sst2", "sentiment/sst2", full=("trainer.behaviours=[fgm]",)),
     **both("Sentiment, Financial PhraseBank", "sentiment/financial_phrasebank", "sentiment/financial_phrasebank"),
     **both("Intents, Banking77", "classification/banking77", "classification/banking77", full=("trainer.epochs=10",)),
     **both("Question answering, SQuADShifts", "qa/squadshifts", "qa/squadshifts"),

@@ -113,7 +113,7 @@ def test_an_unknown_key_is_named_with_the_nearest_one(place: str, start: str) ->
         ("trainer__optimizer", "adam", "trainer.optimizer=adam: There is no optimizer 'adam'. Did you mean 'adamw'?"),
         ("trainer__schedule", "cosin", "trainer.schedule=cosin: There is no schedule 'cosin'. Did you mean 'cosine'?"),
         ("trainer__metric", "entity_f2", "trainer.metric=entity_f2: There is no metric 'entity_f2'. Did you mean"),
-        ("trainer__behaviours", ["fgm"], "trainer.behaviours=fgm: There is no behaviour 'fgm'. Known: none."),
+        ("trainer__behaviours", ["fgn"], "trainer.behaviours=fgn: There is no behaviour 'fgn'. Did you mean 'fgm'?"),
         ("trainer__trackers", ["tensorbord"], "trainer.trackers=tensorbord: There is no tracker 'tensorbord'. Did you"),
     ],
 )

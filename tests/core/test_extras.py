@@ -108,15 +108,13 @@ def test_an_adapter_is_refused_for_models_that_it_cannot_adapt(capsys: pytest.Ca
     assert "adapter=biases does not go with models of the family 'llama'" in capsys.readouterr().err
 
 
-def test_a_behaviour_changes_what_is_learnt_and_leaves_the_embedding_where_it_was(tmp_path: Path) -> None:
-    plain = train(tmp_path / "plain", "backbone=bytes", *FEW)
-    moved = train(tmp_path / "moved", "backbone=bytes", "trainer.behaviours=[fgm]", *FEW)
-    losses = [[line["loss"] for line in lines(run, "log.jsonl")] for run in (plain, moved)]
-    assert losses[0][0] == losses[1][0]  # the first step begins from the same weights
-    weights = [load_file(next((run / "model" / "backbone").glob("*.safetensors"))) for run in (plain, moved)]
-    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    embedding = next(name for name in weights[0] if "embed_tokens" in name)
-    assert (weights[0][embedding] - weights[1][embedding]).norm() < 0.5  # each piece moved it by 1, and back
+def test_a_behaviour_changes_what_training_reads_and_not_what_is_evaluated(tmp_path: Path) -> None:
+    common = ("backbone=bytes", "trainer.learning_rate=1e-12", *FEW)
+    plain = train(tmp_path / "plain", *common)
+    dropped = train(tmp_path / "dropped", "trainer.behaviours=[word_dropout]", *common)
+    first, other = (lines(run, "log.jsonl")[0]["loss"] for run in (plain, dropped))
+    assert first != other  # from the same weights
+    assert read(plain, "metrics.json") == read(dropped, "metrics.json")
 
 
 def test_a_data_format(tmp_path: Path) -> None:

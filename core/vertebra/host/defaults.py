@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from vertebra.host.hookspecs import hookimpl
-from vertebra.host.refs import AdapterRef, BackboneRef, CommandRef, MetricRef, OptimizerRef, ReaderRef, SchedulerRef
+from vertebra.host.refs import (
+    AdapterRef,
+    BackboneRef,
+    BehaviourRef,
+    CommandRef,
+    MetricRef,
+    OptimizerRef,
+    ReaderRef,
+    SchedulerRef,
+)
 
 LABELLED = ("sequence-classification",)
 """The family of tasks that the metrics score."""
@@ -76,6 +85,12 @@ def register_optimizers() -> list[OptimizerRef]:
         OptimizerRef("muon", f"{place}:muon", sharded=False),
         OptimizerRef("sgd", f"{place}:sgd", sharded=False),  # torch's fused kernel takes whole tensors alone
     ]
+
+
+@hookimpl
+def register_behaviours() -> list[BehaviourRef]:
+    """Bring what may change a training step."""
+    return [BehaviourRef("fgm", "vertebra.engine.adversarial:FastGradient", summary="adversarial training")]
 
 
 @hookimpl

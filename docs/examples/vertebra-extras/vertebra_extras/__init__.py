@@ -35,7 +35,7 @@ def register_readers():
 
 @hookimpl
 def register_behaviours():
-    return [BehaviourRef("fgm", "vertebra_extras.behaviours:FastGradient", summary="adversarial training")]
+    return [BehaviourRef("word_dropout", "vertebra_extras.behaviours:WordDropout", summary="random words")]
 
 
 @hookimpl

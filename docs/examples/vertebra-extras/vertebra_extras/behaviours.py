@@ -3,24 +3,14 @@ import torch
 from vertebra import hookimpl
 
 
-class FastGradient:
-    """Adversarial training (Miyato, Dai and Goodfellow, ICLR 2017): each piece of a step is learnt twice.
+class WordDropout:
+    """Replace some tokens of each training text by random ones, so that no single word is relied upon."""
 
-    The second time, the embeddings are moved by `SIZE` along their gradient, to where the loss is higher.
-    """
-
-    SIZE = 1.0
+    SHARE = 0.1
 
     @hookimpl
-    def backward_ended(self, model, compute_loss):
-        weight = model.backbone.model.get_input_embeddings().weight
-        if weight.grad is None:
-            return
-        before = weight.detach().clone()
-        try:
-            with torch.no_grad():
-                weight += self.SIZE * weight.grad / weight.grad.norm().clamp(min=1e-12)
-            compute_loss().backward()
-        finally:  # also where memory runs out
-            with torch.no_grad():
-                weight.copy_(before)
+    def forward_starting(self, model, batch):
+        ids = batch.input_ids_T
+        vocabulary = model.backbone.model.get_input_embeddings().num_embeddings
+        dropped = torch.rand(ids.shape, device=ids.device) < self.SHARE
+        ids[dropped] = torch.randint_like(ids, vocabulary)[dropped]
