@@ -187,7 +187,10 @@ EXPERIMENTS: dict[str, Experiment] = {
     "ner-sample": Experiment("Named entities, synthetic sample", "ner/sample", budget="small"),
     **both("Named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003", full=("trainer.epochs=10",)),
     **both("Named entities, Chinese résumés", "ner/resume_zh", "ner/resume_zh"),
-    **both("Sentiment, SST-2", "sentiment/sst2", "sentiment/sst2", full=("trainer.behaviours=[fgm]",)),
+    **both("Sentiment, SST-2", "sentiment/sst2", "sentiment/sst2"),
+    "sentiment-sst2-adversarial": Experiment(
+        "Sentiment, SST-2, adversarial training", "sentiment/sst2", "sentiment/sst2", ("trainer.behaviours=[fgm]",)
+    ),
     **both("Sentiment, Financial PhraseBank", "sentiment/financial_phrasebank", "sentiment/financial_phrasebank"),
     **both("Intents, Banking77", "classification/banking77", "classification/banking77", full=("trainer.epochs=10",)),
     **both("Question answering, SQuADShifts", "qa/squadshifts", "qa/squadshifts"),
@@ -279,10 +282,8 @@ def seeds(text: str) -> tuple[int, ...]:
 
 def run(name: str, seed: int, data: Path, runs: Path) -> int:
     """Make one run, or go on with it, or leave it as it is where it is finished; return the exit code."""
-    arguments, folder = (
-        [*EXPERIMENTS[name].arguments(str(data), str(runs)), f"seed={seed}"],
-        runs / name / f"seed-{seed}",
-    )
+    folder = runs / name / f"seed-{seed}"
+    arguments = [*EXPERIMENTS[name].arguments(str(data), str(runs)), f"seed={seed}"]
     made_by = folder / "command.txt"
     if (folder / "run.json").exists():
         before = made_by.read_text(encoding="utf-8") if made_by.exists() else "another program"

@@ -94,8 +94,8 @@ def print_run(folder: Path, host: Host) -> None:
     run = RunFolder(folder)
     metrics, intervals, state = run.read_json("metrics.json"), run.read_json("intervals.json"), run.read_state()
     notes, baselines = state["notes"], read_baselines(run)
-    if len(state["tasks"]) > 1:
-        best = best_baselines(scores_of_tasks(run, state["tasks"], model_name(state), host))
+    if len(tasks := state.get("tasks", [])) > 1:
+        best = best_baselines(scores_of_tasks(run, tasks, model_name(state), host))
         baselines = {"best baseline": best} if best["scores"] else {}
     print_scores(metrics, intervals, notes, folder, baselines=baselines, scale=Scale.of(host))
 
