@@ -1,9 +1,12 @@
-"""Names that people type: find the nearest, and say what exists."""
+"""Names that people type: find the nearest, say what exists, and tell those of several tasks apart."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -17,3 +20,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     listed = ", ".join(names) if names else "none"
     return f"There is no {kind} '{name}'.{did_you_mean(name, names)} Known: {listed}."
+
+
+def by_task(scores: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
+    """Return what several tasks have by metric under names such as `ner.entity_f1`."""
+    return {f"{task}.{metric}": value for task, some in scores.items() for metric, value in some.items()}

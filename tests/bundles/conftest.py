@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made_bundles import make_base, make_bundles, make_runs
+from made_bundles import make_bundles, make_runs
+
+from saved_backbone import make_base
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import vertebra
 from vertebra.cli.main import main
-from vertebra.config.schema import BackboneConfig
-from vertebra.engine.loading import load_backbone
-from vertebra.engine.model import TaskModel
-from vertebra.runs.saved import save_backbone
 
-SMALL = {"n_layer": 2, "n_embd": 32, "n_head": 2}
 SETTINGS = [
     *("gpu=cpu", "gpu.threads=1", "gpu.precision=fp32", "data.limit=16", "trainer.max_steps=1", "trainer.batch_size=8"),
     *("trainer.trackers=[]", "trainer.baselines=false"),
@@ -24,14 +18,6 @@ TEXT = "Mr Orvann visited Talbek."
 def command(*arguments: object) -> None:
     """Run the command line in this process; it must succeed."""
     assert main([str(argument) for argument in arguments]) == 0
-
-
-def make_base(folder: Path, seed: int = 7, **shape: int) -> Path:
-    """Write a model folder with weights, as if they had been trained."""
-    config = BackboneConfig(init="random", config=SMALL | shape)
-    backbone = load_backbone(config, vertebra.create_host(), seed=seed, language_model=True)
-    save_backbone(TaskModel(backbone, {}), folder)
-    return folder
 
 
 def train(folder: Path, task: str, adapter: str, *more: str) -> Path:

@@ -10,10 +10,11 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from made_bundles import TEXT, command, make_base, train
+from made_bundles import TEXT, command, train
 from safetensors.torch import load_file, save_file
 
 import vertebra
+from saved_backbone import make_base
 from strangers import Payload, sign
 from vertebra.engine.checkpoints import MANIFEST
 from vertebra.errors import RunError

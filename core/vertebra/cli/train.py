@@ -96,7 +96,7 @@ def print_run(folder: Path, host: Host) -> None:
     notes, baselines = state["notes"], read_baselines(run)
     if len(tasks := state.get("tasks", [])) > 1:
         best = best_baselines(scores_of_tasks(run, tasks, model_name(state), host))
-        baselines = {"best baseline": best} if best["scores"] else {}
+        baselines = {"best baseline": {"scores": best}} if best else {}
     print_scores(metrics, intervals, notes, folder, baselines=baselines, scale=Scale.of(host))
 
 

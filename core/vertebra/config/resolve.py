@@ -13,11 +13,12 @@ from vertebra.config.corpus_data import corpus_refusals
 from vertebra.config.defaults import GROUPS
 from vertebra.config.keeping import keeping_refusals
 from vertebra.config.paths import check_encoding, check_path, expand, is_file
-from vertebra.config.schema import AdapterConfig, BackboneConfig, DataConfig, RunConfig, TaskChoice
+from vertebra.config.schema import AdapterConfig, BackboneConfig, DataConfig, RunConfig, TaskChoice, TrainerConfig
 from vertebra.config.sharding import sharding_refusals
 from vertebra.config.validate import read, read_field, unknown_keys
 from vertebra.errors import ConfigError, PluginError, VertebraError
 from vertebra.host.manager import Host
+from vertebra.host.refs import BehaviourRef
 from vertebra.report.trackers import check_trackers
 
 REGISTERED = {
@@ -60,12 +61,25 @@ def resolve(document: Mapping[str, Any], host: Host, errors: Sequence[str] = ())
     adapter = parts["adapter"].name
     errors += corpus_refusals(name, settings, data)
     errors += [one.line for one in refusals(combination_of(name, adapter, backbone, host), host)]
+    errors += _wrong_behaviours(parts["trainer"], adapter, host)
     errors += refusals_of_metrics(parts["trainer"].more_metrics, name, host)
     errors += sharding_refusals(name, parts["adapter"], backbone, parts["gpu"], parts["trainer"], host)
     if errors:
         raise ConfigError("\n".join(errors))
     backbone = settled_packing(backbone, adapter, host)
     return RunConfig(tasks=(TaskChoice(name, settings, data),), backbone=backbone, seed=seed, **parts)
+
+
+def _wrong_behaviours(trainer: TrainerConfig, adapter: str, host: Host) -> Iterator[str]:
+    """Yield a line for each behaviour that needs the whole backbone to be trained, where an adapter trains a part."""
+    for name in trainer.behaviours if adapter != AdapterConfig.name else ():
+        ref = host.get("behaviour", name)
+        assert isinstance(ref, BehaviourRef)
+        if not ref.adapters:
+            yield (
+                f"trainer.behaviours={name} does not go with adapter={adapter}, which trains a part of the backbone: it needs "
+                f"the whole. Use adapter=none, or leave out {name}."
+            )
 
 
 def two_training_files(data: Any, host: Host) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vertebra.errors import ConfigError
 from vertebra.host.hookspecs import hookimpl
 
 
@@ -17,7 +16,8 @@ class FastGradient:
 
     The fast gradient method of Miyato, Dai and Goodfellow ("Adversarial training methods for semi-supervised text
     classification", ICLR 2017): they move along the piece's own gradient, and the two losses add up. The paper moves those of
-    each text by themselves; here they are moved as rows of the matrix, for all texts of a piece at once.
+    each text by themselves; here they are moved as rows of the matrix, for all texts of a piece at once. Where the matrix is
+    also the output, that moves with it.
     """
 
     SIZE = 1.0
@@ -25,15 +25,6 @@ class FastGradient:
 
     def __init__(self) -> None:
         self._gradient_before: Tensor | None = None
-
-    @hookimpl
-    def training_started(self, model: Any) -> None:
-        """Raise `ConfigError` where no gradient reaches the embeddings."""
-        if not _embeddings(model).requires_grad:
-            raise ConfigError(
-                "trainer.behaviours=fgm moves the embeddings along their gradient, and with this adapter they have none. "
-                "Use adapter=none, or leave fgm out."
-            )
 
     @hookimpl
     def backward_starting(self, model: Any) -> None:

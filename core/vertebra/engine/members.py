@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from vertebra.engine.evaluate import Evaluation
 from vertebra.engine.events import EvaluationEnd
 from vertebra.errors import ConfigError
-from vertebra.names import unknown
+from vertebra.names import by_task, unknown
 from vertebra.tasks.features import Features
 from vertebra.tasks.task import Task
-
-T = TypeVar("T")
 
 LOSS = "loss"
 """What `trainer.metric` calls the validation loss."""
@@ -106,8 +103,3 @@ def together(members: Sequence[Member], ends: Mapping[str, EvaluationEnd], *, be
         best=best,
         tasks=dict(ends),
     )
-
-
-def by_task(scores: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
-    """Return what several tasks have by metric under names such as `ner.entity_f1`."""
-    return {f"{task}.{metric}": value for task, some in scores.items() for metric, value in some.items()}

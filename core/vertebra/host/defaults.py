@@ -90,7 +90,10 @@ def register_optimizers() -> list[OptimizerRef]:
 @hookimpl
 def register_behaviours() -> list[BehaviourRef]:
     """Bring what may change a training step."""
-    return [BehaviourRef("fgm", "vertebra.engine.adversarial:FastGradient", summary="adversarial training")]
+    place = "vertebra.engine.adversarial:FastGradient"
+    return [
+        BehaviourRef("fgm", place, summary="adversarial training", adapters=False)
+    ]  # it moves what they leave alone
 
 
 @hookimpl

@@ -138,7 +138,11 @@ class ReportSectionRef(Ref):
     kind = "report section"
 
 
+@dataclass(frozen=True)
 class BehaviourRef(Ref):
     """A class with behaviour hooks (`vertebra.host.hookspecs.BehaviourHooks`); acts when named in `trainer.behaviours`."""
+
+    adapters: bool = True
+    """Whether it works where only a part of the backbone is trained; where it does not, adapters are refused beside it."""
 
     kind = "behaviour"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vertebra.errors import PluginError
+from vertebra.names import by_task
 from vertebra.report.read import read_baselines, read_json
 from vertebra.report.scale import Scale
 from vertebra.runs.folder import RunFolder
@@ -125,12 +126,10 @@ def scores_of_tasks(run: RunFolder, tasks: Sequence[str], model: str, host: Host
     return found
 
 
-def best_baselines(tasks: Sequence[TaskScores]) -> dict[str, dict[str, dict[str, float]]]:
+def best_baselines(tasks: Sequence[TaskScores]) -> dict[str, dict[str, float]]:
     """Return by split what each task's best baseline scores, under names such as `ner.entity_f1`."""
-    found: dict[str, dict[str, dict[str, float]]] = {"scores": {}}
-    for task in tasks:
-        for split in task.groups:
-            if baseline := task.baseline(split):
-                named = {f"{task.name}.{metric}": score for metric, score in baseline.scores.items()}
-                found["scores"].setdefault(split, {}).update(named)
-    return found
+    found = {
+        split: {task.name: best.scores for task in tasks if (best := task.baseline(split)) is not None}
+        for split in SPLITS
+    }
+    return {split: by_task(scores) for split, scores in found.items() if scores}

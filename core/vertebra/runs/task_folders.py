@@ -16,9 +16,9 @@ from vertebra.config.document import to_document
 from vertebra.config.schema import RunConfig
 from vertebra.data.keys import hashed
 from vertebra.engine.counting import ParameterCounts
-from vertebra.engine.members import by_task
 from vertebra.errors import RunError
 from vertebra.host.manager import Host
+from vertebra.names import by_task
 from vertebra.report.html import write_report
 from vertebra.runs.folder import RunFolder
 
