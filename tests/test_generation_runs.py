@@ -13,6 +13,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 import vertebra
 from vertebra.cli.main import main
+from vertebra.errors import RunError
 
 TINY = [
     "backbone.init=random",
@@ -96,6 +97,62 @@ def test_a_loaded_run_predicts_texts_and_rows_as_the_run_did(run: Path, capsys: 
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["prediction"] == wanted[0]["prediction"]
 
 
+def test_beams_write_what_transformers_finds_with_as_many(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = AutoModelForCausalLM.from_pretrained(run / "model" / "backbone").eval()
+    tokenizer = AutoTokenizer.from_pretrained(run / "model" / "backbone")
+    texts = [line["input"]["document"] for line in lines(run, "predictions.jsonl")[:6]]
+    found = vertebra.load(run, device="cpu", settings={"beams": 4, "length_penalty": 0.5}).predict(texts)
+    for text, prediction in zip(texts, found, strict=True):
+        prompt = tokenizer(f"{text}\n\nTL;DR:", return_tensors="pt")
+        ids = model.generate(**prompt, max_new_tokens=8, num_beams=4, length_penalty=0.5, pad_token_id=0)
+        assert prediction == tokenizer.decode(ids[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+    settings = ["--set", "task.beams=4", "--set", "length_penalty=0.5"]
+    command("predict", str(run), "--text", texts[0], *settings)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["prediction"] == found[0]
+
+
+def test_a_setting_that_training_did_not_read_can_be_changed_later(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(
+        "evaluate", str(run), "--split", "test", "--set", "task.max_new_tokens=1", "--output", str(tmp_path / "short")
+    )
+    assert "task.max_new_tokens=1" in capsys.readouterr().out
+    long = [line["prediction"] for line in lines(run, "predictions.jsonl") if line["split"] == "test"]
+    short = [line["prediction"] for line in lines(tmp_path / "short", "predictions.jsonl")]
+    assert long != short
+    assert all(one.startswith(other) for one, other in zip(long, short, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("task.prompt={document}", "task.prompt: was settled in training. What can be changed after it: beams, "),
+        ("task.beam=4", "task.beam: there is no such setting. Did you mean 'beams'?"),
+        ("task.beams=0", "task.beams=0"),
+        ("task.beams", "must be a setting of the task and its value"),
+        ("task.temperature=hot", 'task.temperature="hot": must be a valid number'),
+    ],
+)
+def test_what_cannot_be_changed_later_is_one_line(
+    run: Path, setting: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(run), "--text", "A text.", "--set", setting]) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert "\n" not in said
+
+
+def test_beams_and_draws_exclude_each_other(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = ["--set", "task.beams=4", "--set", "task.temperature=0.7"]
+    assert main(["predict", str(run), "--text", "A text.", *both]) == 2
+    assert "leave out one of the two" in capsys.readouterr().err
+    assert main(["predict", str(run), str(run), "--text", "A text.", *both]) == 2
+    assert "--set changes a setting of one task" in capsys.readouterr().err
+    with pytest.raises(RunError, match="beams are of one task"):
+        vertebra.load([run, run], settings={"beams": 4})  # type: ignore[call-overload]
+
+
 def test_evaluating_again_gives_the_same_scores(run: Path, tmp_path: Path) -> None:
     command("evaluate", str(run), "--output", str(tmp_path / "again"))
     assert read(tmp_path / "again", "metrics.json") == read(run, "metrics.json")
@@ -124,6 +181,7 @@ def test_the_validation_loss_can_choose_the_best_checkpoint_without_any_text(tmp
         ("backbone.attention=bidirectional", "would have seen itself"),
         ("data.too_long=window", "data.too_long=window cuts rows into windows"),
         ("task.prompt=Summary:", "must have {document} once"),
+        ("task.beams=0", "task.beams=0"),
     ],
 )
 def test_settings_under_which_no_text_can_be_written_are_refused(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra.cli.parser import Parser
+from vertebra.cli.parser import OF_SET, Parser
 from vertebra.data.files import require_file, require_place
 from vertebra.errors import DataError, RunError
 
@@ -25,6 +25,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN_DIR", help="the folder of the run")
     parser.add_argument("--task", help="which one, of a run of several tasks")
+    parser.add_argument("--set", action="append", metavar="NAME=VALUE", default=[], help=OF_SET)
     parser.add_argument("--split", action="append", choices=["valid", "test"], help="by default both")
     parser.add_argument("--data", metavar="PATH", help="the same data at another place, or other data in the same form")
     parser.add_argument("--file", metavar="FILE", type=Path, help="one file of labelled rows, evaluated whole as test")
@@ -36,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.output is not None:
         refuse_output(arguments.output, arguments.run)
 
+    from vertebra.config.after_training import read_settings
     from vertebra.engine.evaluate import evaluate
     from vertebra.host.manager import create_host
     from vertebra.report.scale import Scale
@@ -46,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
     from vertebra.runs.tasks import load_metrics
 
     host = create_host()
-    run = load(arguments.run, task=arguments.task, device=arguments.device, host=host)
+    settings = read_settings(arguments.set)
+    run = load(arguments.run, task=arguments.task, settings=settings, device=arguments.device, host=host)
     metrics = load_metrics(run.task, host, run.config.trainer.more_metrics)
     data, wanted = _data(run, arguments, host)
     found, features_of = run.read(data, host)
@@ -66,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     print_scores(
         {one.split: one.scores for one in evaluations},
         {one.split: intervals(metrics, one) for one in evaluations},
-        run.folder.read_state()["notes"],
+        [*run.folder.read_state()["notes"], *(f"task.{name}={value}" for name, value in settings.items())],
         folder.path,
         baselines=_baselines(run.folder, found.fingerprint),
         scale=Scale.of(host),

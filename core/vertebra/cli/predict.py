@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from vertebra.cli.parser import Parser
+from vertebra.cli.parser import OF_SET, Parser
 from vertebra.config.paths import check_encoding
 from vertebra.data.files import require_file, require_place
 from vertebra.errors import DataError, RunError
@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
     source.add_argument("--file", type=Path, help="jsonl, csv, tsv or txt (one text a line), also .gz and .xz")
     parser.add_argument("--encoding", default="utf-8", help="the encoding of --file (default: %(default)s)")
     parser.add_argument("--task", help="which one, of a run of several tasks")
+    parser.add_argument("--set", action="append", metavar="NAME=VALUE", default=[], help=OF_SET)
     parser.add_argument("--output", type=Path, help="a file to write to, by default standard output")
     parser.add_argument("--backbone", metavar="PLACE", help="the backbone's folder or Hub name, where it has moved")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -46,13 +47,17 @@ def main(argv: Sequence[str]) -> int:
     if arguments.output is not None:
         require_place(arguments.output)
 
+    from vertebra.config.after_training import read_settings
     from vertebra.runs.load import load
 
     place = {"device": arguments.device, "backbone": arguments.backbone}
     if len(arguments.runs) > 1 and arguments.task is not None:
         raise RunError("--task names one of a run of several tasks: give that run alone, or each task's folder in it.")
+    if len(arguments.runs) > 1 and arguments.set:
+        raise RunError("--set changes a setting of one task: give its run alone.")
+    settings = read_settings(arguments.set)
     lines = (
-        _lines(load(arguments.runs[0], task=arguments.task, **place), arguments)
+        _lines(load(arguments.runs[0], task=arguments.task, settings=settings, **place), arguments)
         if len(arguments.runs) == 1
         else _mixed(load(arguments.runs, **place), arguments)
     )

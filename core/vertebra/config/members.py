@@ -194,14 +194,14 @@ def _of_choice(given: Mapping[str, Mapping[str, str]], errors: list[str]) -> dic
     for name, texts in given.items():
         for key, text in texts.items():
             wrong: list[str] = []
-            value = read_field(TaskChoice, key, _plain(text), wrong)
+            value = read_field(TaskChoice, key, read_value(text), wrong)
             errors += [f"{name}.{line}" for line in wrong]
             if not wrong:
                 found.setdefault(name, {})[key] = value
     return found
 
 
-def _plain(text: str) -> Any:
+def read_value(text: str) -> Any:
     """Return the value that a text stands for on the command line: a number, null, or the text itself."""
     try:
         value = OverridesParser.create().parse_override(f"value={text}").value()

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from vertebra.config.after_training import with_settings
 from vertebra.config.document import from_document
 from vertebra.config.schema import BackboneConfig, DataConfig, GPUConfig, RunConfig
 from vertebra.data.encode import encode_shared, encode_split
@@ -142,6 +143,7 @@ def load(
     /,
     *,
     task: str | None = None,
+    settings: Mapping[str, Any] | None = None,
     device: str = "auto",
     backbone: Path | str | None = None,
     host: Host | None = None,
@@ -176,27 +178,31 @@ def load(
     /,
     *more: Path | str,
     task: str | None = None,
+    settings: Mapping[str, Any] | None = None,
     device: str = "auto",
     backbone: Path | str | None = None,
     host: Host | None = None,
 ) -> LoadedRun | LoadedTasks:
     """Load the run or the bundle in a folder; nothing in the folder is executed.
 
-    `task` says which one, where it is a run of several. Several folders, a list of them, or a mapping from names that you
-    choose, give one object with one backbone in memory (`LoadedTasks`). `device` is auto, cpu or cuda. `backbone` says
-    where the backbone is, a folder or a Hub name, where it is not where it was in training. Raises `RunError` for a folder
-    that holds no trained run or a damaged one, for a backbone that it was not trained on, and for runs that have no
-    backbone in common.
+    `task` says which one, where it is a run of several. `settings` gives other values to settings of that task that nothing
+    was learnt by, such as `{"temperature": 0.8}` for one that writes. Several folders, a list of them, or a mapping from
+    names that you choose, give one object with one backbone in memory (`LoadedTasks`). `device` is auto, cpu or cuda.
+    `backbone` says where the backbone is, a folder or a Hub name, where it is not where it was in training. Raises
+    `RunError` for a folder that holds no trained run or a damaged one, for a backbone that it was not trained on, and for
+    runs that have no backbone in common; `ConfigError` for settings that cannot be changed, or not to that.
     """
     host = host or create_host()
     if isinstance(run, str | Path) and not more:
-        saved = open_saved(run, host, backbone, task)
+        saved = open_saved(run, host, backbone, task, settings)
         return load_saved(saved, set_up(gpu_config(saved, device)), host)
     if task is not None:
         raise RunError(
             f"task={task!r} names one of a run of several tasks: give that run alone, or of each task the folder in it "
             "(RUN/tasks/NAME)."
         )
+    if settings:
+        raise RunError(f"The settings {', '.join(settings)} are of one task: load its run alone to change them.")
     from vertebra.runs.loaded_tasks import load_tasks
 
     if isinstance(run, Mapping):
@@ -226,8 +232,17 @@ class Saved:
         return self.task.needs_language_model or self.folder.read_state().get("language_model") is True
 
 
-def open_saved(path: Path | str, host: Host, backbone: Path | str | None = None, task: str | None = None) -> Saved:
-    """Open a run, `task` of a run of several, or a bundle, with its backbone elsewhere than it says, where that is given."""
+def open_saved(
+    path: Path | str,
+    host: Host,
+    backbone: Path | str | None = None,
+    task: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Saved:
+    """Open a run, `task` of a run of several, or a bundle, with its backbone elsewhere than it says, where that is given.
+
+    `settings` are changed settings of the task.
+    """
     folder = open_trained(path, task)
     if isinstance(folder, BundleFolder):
         folder.require_whole()
@@ -243,6 +258,9 @@ def open_saved(path: Path | str, host: Host, backbone: Path | str | None = None,
         known = str(backbone) in host.names("backbone") and not Path(backbone).is_dir()
         name, place = (str(backbone), None) if known else ("hf", str(backbone))
         base = replace(base, name=name, path=place, revision=None)
+    refuse_several_tasks(config, folder)
+    if settings:
+        config = with_settings(config, settings)
     return Saved(folder, config, restore_task(config, folder, host), base, own_backbone)
 
 
@@ -292,13 +310,7 @@ def put_together(
 
 def restore_task(config: RunConfig, folder: RunFolder, host: Host) -> Task:
     """Make the task of a run with what it learnt; `RunError` where the folder does not hold that."""
-    if not config.tasks:
-        raise RunError(f"The run in '{folder.path}' names no task: its config.yaml is damaged.")
-    if len(config.tasks) > 1:
-        raise RunError(
-            f"The run in '{folder.path}' names {len(config.tasks)} tasks: give the folder of one, such as "
-            f"'{folder.of_task(config.tasks[0].name).path}'."
-        )
+    refuse_several_tasks(config, folder)
     task = load_task(config.tasks[0], host)
     try:
         task.restore(RunFolder(folder.model).read_json("tasks.json")[task.name])
@@ -308,6 +320,17 @@ def restore_task(config: RunConfig, folder: RunFolder, host: Host) -> Task:
             "it is damaged, or of another version of the task."
         ) from error
     return task
+
+
+def refuse_several_tasks(config: RunConfig, folder: RunFolder) -> None:
+    """Raise `RunError` where a run has more than one task, or none."""
+    if not config.tasks:
+        raise RunError(f"The run in '{folder.path}' names no task: its config.yaml is damaged.")
+    if len(config.tasks) > 1:
+        raise RunError(
+            f"The run in '{folder.path}' names {len(config.tasks)} tasks: give the folder of one, such as "
+            f"'{folder.of_task(config.tasks[0].name).path}'."
+        )
 
 
 def _say_whether_the_backbone_has_changed(config: BackboneConfig, folder: RunFolder, host: Host) -> None:

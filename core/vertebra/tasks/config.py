@@ -1,9 +1,12 @@
-"""The settings of the task families; a plugin's config dataclass derives from its family's."""
+"""The settings of the task families; a plugin's config dataclass derives from its family's.
+
+`after_training` names those that may be changed when a trained run is loaded, because nothing that was learnt depends on them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -23,6 +26,8 @@ class TokenClassificationConfig(Strict):
 @dataclass(frozen=True)
 class SpanExtractionConfig(Strict):
     """How a span of a context is found."""
+
+    after_training: ClassVar[frozenset[str]] = frozenset({"n_best"})
 
     window: Annotated[int, Ge(16)] = 384
     """The most tokens that are read at once; a longer question and context are read in windows, each with the question."""
@@ -76,6 +81,20 @@ class SequenceClassificationConfig(Strict):
 class GenerationConfig(Strict):
     """How texts are asked for and written."""
 
+    after_training: ClassVar[frozenset[str]] = frozenset(
+        {
+            "max_new_tokens",
+            "temperature",
+            "top_k",
+            "top_p",
+            "min_p",
+            "repetition_penalty",
+            "beams",
+            "length_penalty",
+            "sampling_seed",
+        }
+    )
+
     prompt: str = "{text}\n"
     """What the model reads before it writes; a name in braces stands for that column of the row."""
     max_new_tokens: Positive = 128
@@ -94,6 +113,10 @@ class GenerationConfig(Strict):
     """Draw from tokens at least this times as likely as the likeliest one."""
     repetition_penalty: Annotated[float, Gt(0)] = 1.0
     """Above 1 makes tokens of the prompt and of the text so far less likely."""
+    beams: Positive = 1
+    """Above 1, so many texts go on side by side, each step the likeliest ones, and the best whole one is taken."""
+    length_penalty: float = 1.0
+    """With beams, the best text has the highest log-probability, divided by its length to this power."""
     sampling_seed: Annotated[int, Ge(0)] = 0
     """The seed of what is drawn."""
     texts_while_training: Annotated[int, Ge(0)] = 200

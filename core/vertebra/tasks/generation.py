@@ -49,6 +49,11 @@ class Generation(Task):
     def __init__(self, config: GenerationConfig) -> None:
         super().__init__(config)
         self.prompt_fields = template_fields(config.prompt, self.source)
+        if config.beams > 1 and config.temperature > 0:
+            raise ConfigError(
+                f"task.beams={config.beams} looks for the likeliest text, and task.temperature={config.temperature} draws "
+                "one: leave out one of the two."
+            )
 
     # --- what a plugin may change
 
@@ -185,7 +190,13 @@ class Generation(Task):
             seed=config.sampling_seed + features.example,
         )
         prompt = features.input_ids[: features.note["prompt"]].tolist()
-        return Request(prompt, max_new_tokens=config.max_new_tokens, sampling=sampling)
+        return Request(
+            prompt,
+            max_new_tokens=config.max_new_tokens,
+            sampling=sampling,
+            beams=config.beams,
+            length_penalty=config.length_penalty,
+        )
 
     def decode(self, outputs_1: Tensor, batch: PackedBatch) -> list[Any]:
         """Return nothing for each sequence: texts are written by the generator."""

@@ -85,20 +85,26 @@ class KeyValues:
 
     def layer(self, number: int, key: Tensor, value: Tensor, n_pages: int) -> tuple[Tensor, Tensor]:
         """Return a layer's pages, at least `n_pages`; `key` and `value` (T, G, d) say what they hold."""
-        pools = self._layers.get(number)
-        if pools is None or len(pools[0]) < n_pages:
-            room = max(n_pages, 2 * len(pools[0])) if pools else n_pages
-            grown = [one.new_zeros(room, one.shape[1], PAGE, one.shape[2]) for one in (key, value)]
-            for new, old in zip(grown, pools or (), strict=False):
-                new[: len(old)] = old
-            pools = self._layers[number] = (grown[0], grown[1])
-        return pools
+        if number not in self._layers:
+            made = [one.new_zeros(n_pages, one.shape[1], PAGE, one.shape[2]) for one in (key, value)]
+            self._layers[number] = (made[0], made[1])
+        return self._grown(number, n_pages)
 
     def move(self, moves: Sequence[tuple[int, int]]) -> None:
         """Copy whole pages, (from, to), in every layer."""
         if not moves:
             return
         source, target = torch.tensor(moves).unbind(dim=1)
-        for pools in self._layers.values():
-            for pool in pools:
+        n_pages = int(target.max()) + 1
+        for number in self._layers:
+            for pool in self._grown(number, n_pages):
                 pool[target.to(pool.device)] = pool[source.to(pool.device)]
+
+    def _grown(self, number: int, n_pages: int) -> tuple[Tensor, Tensor]:
+        """Return a layer's pages, at least `n_pages`."""
+        pools = self._layers[number]
+        if len(pools[0]) < n_pages:
+            more = max(n_pages, 2 * len(pools[0])) - len(pools[0])
+            key, value = (torch.cat([pool, pool.new_zeros(more, *pool.shape[1:])]) for pool in pools)
+            pools = self._layers[number] = (key, value)
+        return pools

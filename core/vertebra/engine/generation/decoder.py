@@ -6,6 +6,7 @@ Letters: T tokens in the stream, N sequences, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any, Protocol
 
 import torch
@@ -28,6 +29,9 @@ class Decoder(Protocol):
 
     def logits(self, slots: Sequence[Slot]) -> Tensor:
         """Return (N, V) for the token behind each slot's last one; afterwards every token of the slots is cached."""
+
+    def copy(self, copies: Sequence[tuple[Slot, Slot]]) -> None:
+        """Make slots equal to others, (from, to), all of whose tokens are cached. No slot is both."""
 
     def release(self, slot: Slot) -> None:
         """Forget what is cached of a slot."""
@@ -62,6 +66,16 @@ class PackedDecoder:
             slot.cached = len(slot.tokens)
         return logits_NV
 
+    def copy(self, copies: Sequence[tuple[Slot, Slot]]) -> None:
+        """See `Decoder`. Pages that hold the same tokens in both are left as they are."""
+        moves: list[tuple[int, int]] = []
+        for source, target in copies:
+            same = _same_pages(source, target, min(source.cached, target.cached) // PAGE)
+            target.tokens, target.cached = source.tokens.copy(), source.cached
+            self._pages.reserve(target, target.cached)
+            moves += zip(source.pages[same:], target.pages[same:], strict=True)
+        self._contents.move(moves)
+
     def release(self, slot: Slot) -> None:
         """See `Decoder`."""
         self._pages.release(slot)
@@ -79,6 +93,12 @@ class SerialDecoder:
     def logits(self, slots: Sequence[Slot]) -> Tensor:
         """See `Decoder`."""
         return torch.cat([self._next(slot) for slot in slots])
+
+    def copy(self, copies: Sequence[tuple[Slot, Slot]]) -> None:
+        """See `Decoder`."""
+        for source, target in copies:
+            target.tokens, target.cached = source.tokens.copy(), source.cached
+            self._caches[target] = deepcopy(self._caches[source])
 
     def release(self, slot: Slot) -> None:
         """See `Decoder`."""
@@ -136,13 +156,18 @@ def _longest_prefix(new: Slot, others: Sequence[Slot]) -> tuple[Slot, int]:
     """Return the slot that begins with the most of the new one's first pages, and how many; the last token is no prefix."""
     best, most = new, 0
     for other in others:
-        limit = min(len(new.tokens) - 1, len(other.tokens)) // PAGE
-        same = 0
-        while same < limit and _page(new, same) == _page(other, same):
-            same += 1
+        same = _same_pages(new, other, min(len(new.tokens) - 1, len(other.tokens)) // PAGE)
         if same > most:
             best, most = other, same
     return best, most
+
+
+def _same_pages(one: Slot, other: Slot, limit: int) -> int:
+    """Return how many of the first `limit` pages have the same tokens."""
+    same = 0
+    while same < limit and _page(one, same) == _page(other, same):
+        same += 1
+    return same
 
 
 def _page(slot: Slot, number: int) -> list[int]:

@@ -67,12 +67,22 @@ class Request:
     """Strings that end the text; they are not part of it."""
     eos_ids: frozenset[int] | None = None
     """Tokens that end the text. None: those of the generator. Empty: none."""
+    beams: int = 1
+    """Above 1, so many texts go on side by side, each step the likeliest, and the best whole one is the answer."""
+    length_penalty: float = 1.0
+    """Of whole texts the one is best whose log-probability, divided by its length to this power, is highest."""
 
     def __post_init__(self) -> None:
         _check("max_new_tokens", self.max_new_tokens, Integral, lambda x: x >= 1, "a whole number from 1")
         stop: Any = self.stop
         if not isinstance(stop, tuple) or not all(isinstance(one, str) and one for one in stop):
             raise ConfigError(f"stop={stop!r}: must be a tuple of strings that are not empty.")
+        _check("beams", self.beams, Integral, lambda x: x >= 1, "a whole number from 1")
+        _check("length_penalty", self.length_penalty, Real, lambda x: True, "a number")
+        if self.beams > 1 and self.sampling.temperature > 0:
+            raise ConfigError(f"beams={self.beams}: the likeliest texts are not drawn; leave the temperature at 0.")
+        if self.beams > 1 and stop:
+            raise ConfigError(f"beams={self.beams}: ends with the tokens in eos_ids alone; leave out the stop strings.")
 
 
 @dataclass(frozen=True)

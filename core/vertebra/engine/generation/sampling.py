@@ -14,6 +14,7 @@ from vertebra.engine.generation.request import Sampling
 
 FIRST_CANDIDATES = 512
 """Sorting a whole vocabulary takes 4 ms a row; the nucleus of a trained model seldom needs it."""
+NOT_FINITE = "the model's logits are not finite. Its weights may be damaged, or the precision too low for them."
 BELOW_ONE = 1 - 2.0**-50
 """Keeps a uniform number times the total weight below that total after rounding."""
 

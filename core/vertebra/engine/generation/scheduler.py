@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from random import Random
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from vertebra.engine.generation.beams import BeamSearch, Ended, advance
 from vertebra.engine.generation.cache import Slot
 from vertebra.engine.generation.decoder import Decoder
 from vertebra.engine.generation.request import Completion, Finish, Request, Token
-from vertebra.engine.generation.sampling import next_tokens
+from vertebra.engine.generation.sampling import NOT_FINITE, next_tokens
 from vertebra.engine.generation.text import TextStream
 from vertebra.errors import BackboneError, DataError, VertebraError
 
@@ -25,7 +27,7 @@ class Limits:
     context: int
     eos_ids: frozenset[int]
     slots: int
-    """How many requests run at once."""
+    """How many texts run at once: one of a request, or as many as it has beams."""
     prefill_tokens: int
     """How many tokens of prompts a step takes in, unless a single prompt has more."""
 
@@ -39,6 +41,12 @@ class _Running:
     eos_ids: frozenset[int]
     random: Random
     text: TextStream | None
+    search: BeamSearch | None
+    """Where a request has beams; its slot holds the prompt alone until the search has ended."""
+
+    @property
+    def slots(self) -> list[Slot]:
+        return [self.slot] if self.search is None else self.search.slots
 
     def accept(self, token: int, context: int) -> Finish | None:
         """Take one more token and say whether it was the last."""
@@ -62,7 +70,8 @@ class _Running:
 class Scheduler:
     """Runs requests together, one token of each a step; requests may be added and cancelled between steps.
 
-    A request that ends leaves its slot to the next one that waits. `streams` says whether tokens come with their text.
+    A request that ends leaves its slot to the next one that waits. `streams` says whether tokens come with their text. A
+    request with beams gives its last token alone, with all of its text, when it has ended.
     """
 
     def __init__(
@@ -100,7 +109,8 @@ class Scheduler:
         for queue in (self._waiting, self._running):
             for one in [one for one in queue if one.number == number]:
                 queue.remove(one)
-                self._decoder.release(one.slot)
+                for slot in one.slots:
+                    self._decoder.release(slot)
 
     @torch.inference_mode()
     def step(self) -> list[Token]:
@@ -108,30 +118,54 @@ class Scheduler:
         self._admit()
         if not self._running:
             return []
-        logits_NV = self._decoder.logits([one.slot for one in self._running])
+        slots = [(one, slot) for one in self._running for slot in one.slots]
+        logits_NV = self._decoder.logits([slot for _, slot in slots])
+        if any(one.search is not None for one in self._running):
+            single = torch.tensor([one.search is None for one, _ in slots], device=logits_NV.device)
+            found = self._search_on(logits_NV[~single]) | self._go_on(logits_NV[single])
+        else:
+            found = self._go_on(logits_NV)
+        tokens = [found[one.number] for one in self._running if one.number in found]
+        self._running = [one for one in self._running if one.number not in found or found[one.number].finish is None]
+        return tokens
+
+    def _go_on(self, logits_NV: Tensor) -> dict[int, Token]:
+        """Return the next token of each request without beams, by the requests' numbers; N of them."""
+        some = [one for one in self._running if one.search is None]
         ids = next_tokens(
             logits_NV,
-            [one.request.sampling for one in self._running],
-            [one.slot.tokens for one in self._running],
-            [one.random.random() for one in self._running],
+            [one.request.sampling for one in some],
+            [one.slot.tokens for one in some],
+            [one.random.random() for one in some],
         )
-        tokens = [self._accept(one, token) for one, token in zip(self._running, ids, strict=True)]
-        self._running = [one for one, token in zip(self._running, tokens, strict=True) if token.finish is None]
-        return tokens
+        return {one.number: self._accept(one, token) for one, token in zip(some, ids, strict=True)}
+
+    def _search_on(self, logits_NV: Tensor) -> dict[int, Token]:
+        """Return the last token of each request with beams that ends, by the requests' numbers; N texts of them all."""
+        some = {one.number: one.search for one in self._running if one.search is not None}
+        answers = dict(zip(some, advance(list(some.values()), logits_NV, self._decoder), strict=True))
+        return {
+            one.number: self._answer(one, answer)
+            for one in self._running
+            if (answer := answers.get(one.number)) is not None
+        }
 
     def _prepared(self, number: int, request: Request) -> _Running:
         prompt = self._prompt(request)
         if request.stop and self._tokenizer is None:
             raise DataError("stop strings need a tokenizer: give the generator one.")
-        streams = self._tokenizer is not None and (self._streams or request.stop)
+        streams = self._tokenizer is not None and (self._streams or request.stop) and request.beams == 1
+        eos_ids = self._limits.eos_ids if request.eos_ids is None else request.eos_ids
+        search = BeamSearch(number, request, prompt.copy(), eos_ids, self._limits.context)
         return _Running(
             number=number,
             request=request,
             slot=Slot(prompt),
             n_prompt=len(prompt),
-            eos_ids=self._limits.eos_ids if request.eos_ids is None else request.eos_ids,
+            eos_ids=eos_ids,
             random=Random(request.sampling.seed),
             text=TextStream(self._tokenizer, prompt, request.stop) if streams else None,
+            search=search if request.beams > 1 else None,
         )
 
     def _prompt(self, request: Request) -> list[int]:
@@ -158,7 +192,9 @@ class Scheduler:
     def _admit(self) -> None:
         """Let requests begin while there are slots, and few enough tokens of prompts for one step."""
         tokens = 0
-        while self._waiting and len(self._running) < self._limits.slots:
+        taken = sum(one.request.beams for one in self._running)
+        while self._waiting and (not taken or taken + self._waiting[0].request.beams <= self._limits.slots):
+            taken += self._waiting[0].request.beams
             tokens += self._waiting[0].n_prompt
             if tokens > self._limits.prefill_tokens and tokens > self._waiting[0].n_prompt:
                 break
@@ -166,11 +202,17 @@ class Scheduler:
 
     def _accept(self, one: _Running, token: int) -> Token:
         if token < 0:
-            raise BackboneError(
-                f"Request {one.number}: the model's logits are not finite. Its weights may be damaged, or the precision "
-                "too low for them."
-            )
+            raise BackboneError(f"Request {one.number}: {NOT_FINITE}")
         finish = one.accept(token, self._limits.context)
+        return self._token(one, token, finish)
+
+    def _answer(self, one: _Running, answer: Ended) -> Token:
+        for slot in one.slots:
+            self._decoder.release(slot)
+        one.slot.tokens += answer.tokens
+        return self._token(one, answer.tokens[-1], answer.finish)
+
+    def _token(self, one: _Running, token: int, finish: Finish | None) -> Token:
         completion = None
         if finish is not None:
             self._decoder.release(one.slot)
