@@ -204,7 +204,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ("trainer.epochs=3",),
         after="qa-squadshifts",
     ),
-    **both("Summarization, AESLC", "summarization/aeslc", "summarization/aeslc"),
+    **both("Summarization, AESLC", "summarization/aeslc", "summarization/aeslc", full=("trainer.epochs=3",)),
     **both(
         "Translation, Multi30k English to German",
         "translation/multi30k_en_de",
