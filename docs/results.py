@@ -47,14 +47,19 @@ class Experiment:
     """The title of the study whose row this is."""
     after: str = ""
     """The experiment whose run of seed 1 left the backbone that all seeds of this one start from; it is made first."""
+    again: str = ""
+    """The experiment whose runs are evaluated once more with these settings of the task; they are made first."""
 
-    def arguments(self, data: str, runs: str) -> list[str]:
-        """Return the command line after `vertebra`, without what differs by seed.
+    def arguments(self, data: str, runs: str, seed: str = "N") -> list[str]:
+        """Return the command line after `vertebra`, without the seed where a run is trained.
 
         `data` stands for the folder of data, `runs` for that of all experiments' runs.
 
         One thread: sums are then taken in the same order whatever the machine has, and several runs fit beside each other.
         """
+        if self.again:
+            changed = [word for setting in self.settings for word in ("--set", setting)]
+            return ["evaluate", f"{runs}/{self.again}/seed-{seed}", *changed]
         place = [f"data.path={data}/{self.path}"] if self.path else []
         task = self.option.partition("/")[0]
         start = ["backbone=hf", f"backbone.path={runs}/{self.after}/seed-1/model/backbone"] if self.after else []
@@ -205,6 +210,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         after="qa-squadshifts",
     ),
     **both("Summarization, AESLC", "summarization/aeslc", "summarization/aeslc", full=("trainer.epochs=3",)),
+    "summarization-aeslc-beams": Experiment(
+        "Summarization, AESLC, beam search",
+        "summarization/aeslc",
+        "summarization/aeslc",
+        ("task.beams=4", "task.length_penalty=0"),
+        again="summarization-aeslc",
+    ),
     **both(
         "Translation, Multi30k English to German",
         "translation/multi30k_en_de",
@@ -262,16 +274,17 @@ def main(argv: Sequence[str]) -> int:
     if unknown:
         parser.error(f"there is no experiment {', '.join(unknown)}; there are {', '.join(EXPERIMENTS)}")
     for name in arguments.names or EXPERIMENTS:
-        after = EXPERIMENTS[name].after
+        after, again = EXPERIMENTS[name].after, EXPERIMENTS[name].again
         paths = [arguments.data / path for one in filter(None, (after, name)) if (path := EXPERIMENTS[one].path)]
         if missing := [path for path in paths if not path.exists()]:
             print(f"{name}: skipped, for there is no '{missing[0]}'.", file=sys.stderr)
             continue
-        own = [(name, seed) for seed in arguments.seeds or EXPERIMENTS[name].seeds]
-        for one, seed in [(after, 1), *own] if after else own:
+        of_seeds = arguments.seeds or EXPERIMENTS[name].seeds
+        first = [(after, 1)] if after else [(again, seed) for seed in of_seeds if again]
+        for one, seed in [*first, *((name, seed) for seed in of_seeds)]:
             if code := run(one, seed, arguments.data, arguments.runs):
                 return code
-        collect(name, arguments.runs / name)
+        collect(name, arguments.runs)
     return 0
 
 
@@ -283,7 +296,11 @@ def seeds(text: str) -> tuple[int, ...]:
 def run(name: str, seed: int, data: Path, runs: Path) -> int:
     """Make one run, or go on with it, or leave it as it is where it is finished; return the exit code."""
     folder = runs / name / f"seed-{seed}"
-    arguments = [*EXPERIMENTS[name].arguments(str(data), str(runs)), f"seed={seed}"]
+    arguments = EXPERIMENTS[name].arguments(str(data), str(runs), str(seed))
+    if EXPERIMENTS[name].again:
+        made = (folder / "metrics.json").exists()
+        return 0 if made else vertebra([*arguments, f"--output={folder}"])
+    arguments.append(f"seed={seed}")
     made_by = folder / "command.txt"
     if (folder / "run.json").exists():
         before = made_by.read_text(encoding="utf-8") if made_by.exists() else "another program"
@@ -298,16 +315,19 @@ def run(name: str, seed: int, data: Path, runs: Path) -> int:
     return vertebra([*arguments, f"hydra.run.dir={folder}"])
 
 
-def collect(name: str, folder: Path) -> None:
+def collect(name: str, runs: Path) -> None:
     """Write docs/results/NAME.json from the finished runs of an experiment."""
     experiment = EXPERIMENTS[name]
     line = shlex.join(["vertebra", *experiment.arguments("FOLDER", "RUNS")])
     found = Collected(experiment.title, experiment.budget, line, experiment.study)
     host = create_host()
-    for seed, one in finished(folder):
+    for seed, one in finished(runs / (experiment.again or name)):
+        scored = RunFolder(runs / name / f"seed-{seed}") if experiment.again else one
+        if not (scored.path / "metrics.json").exists():
+            continue
         state, environment = one.read_state(), one.read_json("environment.json")
         found.data = one.read_json("data.json")["fingerprint"]
-        found.metric = next(name for scores in one.read_json("metrics.json").values() for name in scores)
+        found.metric = next(name for scores in scored.read_json("metrics.json").values() for name in scores)
         found.higher_is_better = bool(host.get("metric", found.metric).load().higher_is_better)
         found.baselines = read_baselines(one) or found.baselines
         found.runs.append(
@@ -319,8 +339,8 @@ def collect(name: str, folder: Path) -> None:
                 "backbone": {part: state["backbone"].get(part) for part in OF_BACKBONE},
                 "adapter": {part: state["adapter"][part] for part in ("name", "backbone", "trained")},
                 "notes": state["notes"],
-                "scores": one.read_json("metrics.json"),
-                "intervals": one.read_json("intervals.json"),
+                "scores": scored.read_json("metrics.json"),
+                "intervals": scored.read_json("intervals.json"),
                 "environment": {part: environment[part] for part in KEPT if part in environment},
             }
         )

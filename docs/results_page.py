@@ -126,7 +126,9 @@ def section(one: Mapping[str, Any]) -> str:
 
 
 def command(one: Mapping[str, Any]) -> str:
-    """Return the command line that makes an experiment's runs."""
+    """Return the command line that makes an experiment's runs, or that evaluates each of another one's."""
+    if shlex.split(one["line"])[1] == "evaluate":
+        return str(one["line"])
     seeds = ",".join(str(run["seed"]) for run in one["runs"])
     return f"{one['line']} seed={seeds}" + (" --multirun" if len(one["runs"]) > 1 else "")
 

@@ -80,6 +80,30 @@ def test_an_experiment_may_start_from_what_another_one_learnt(
     assert str(tmp_path) not in json.dumps(found)
 
 
+def test_an_experiment_may_be_another_ones_runs_evaluated_with_other_settings(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = ("trainer.max_steps=2", "task.max_new_tokens=8", "task.texts_while_training=2")
+    written = program.Experiment("Notes", "summarization/sample", None, (*TINY, *longer), "small")
+    short = program.Experiment(
+        "Short", "summarization/sample", None, ("task.max_new_tokens=1",), "small", again="notes"
+    )
+    monkeypatch.setattr(program, "EXPERIMENTS", {"notes": written, "short": short})
+    arguments = ["--seeds", "1,2", "--runs", str(tmp_path / "runs"), "--data", str(tmp_path)]
+    assert program.main(["short", *arguments]) == 0
+    found = json.loads((tmp_path / "json" / "short.json").read_text(encoding="utf-8"))
+    assert found["line"] == page.command(found) == "vertebra evaluate RUNS/notes/seed-N --set task.max_new_tokens=1"
+    for run in found["runs"]:
+        trained, evaluated = (
+            RunFolder(tmp_path / "runs" / name / f"seed-{run['seed']}") for name in ("notes", "short")
+        )
+        assert run["key"] == trained.read_state()["key"]
+        assert run["scores"] == program.rounded(evaluated.read_json("metrics.json"))
+        assert run["scores"] != program.rounded(trained.read_json("metrics.json"))
+    monkeypatch.setattr(program, "vertebra", lambda arguments: pytest.fail(f"{arguments} is there already"))
+    assert program.main(["short", *arguments]) == 0
+
+
 def test_an_unknown_experiment_is_refused(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         program.main(["tinny"])
@@ -89,7 +113,9 @@ def test_an_unknown_experiment_is_refused(program: ModuleType, capsys: pytest.Ca
 def test_every_experiment_names_its_task_and_its_budget() -> None:
     for name, one in module("results").EXPERIMENTS.items():
         line = one.arguments("FOLDER", "RUNS")
-        assert line[0] == "train" and line[1] == f"task={one.option.split('/')[0]}"
+        assert line[:2] == (
+            ["evaluate", f"RUNS/{one.again}/seed-N"] if one.again else ["train", f"task={one.option.split('/')[0]}"]
+        )
         assert name.endswith("-small") or one.budget in ("full", "study") or one.path is None
         assert bool(one.study) == (one.budget == "study")
         assert one.seeds == (1, 2, 3)
@@ -185,4 +211,4 @@ def test_a_study_is_one_table_of_its_rows(tmp_path: Path, monkeypatch: pytest.Mo
 
 def without_path(arguments: Any) -> Any:
     """The sample takes no path."""
-    return lambda self, data, runs: [one for one in arguments(self, data, runs) if not one.startswith("data.path=")]
+    return lambda self, *folders: [one for one in arguments(self, *folders) if not one.startswith("data.path=")]
