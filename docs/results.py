@@ -325,7 +325,7 @@ def collect(name: str, runs: Path) -> None:
         scored = RunFolder(runs / name / f"seed-{seed}") if experiment.again else one
         if not (scored.path / "metrics.json").exists():
             continue
-        state, environment = one.read_state(), one.read_json("environment.json")
+        state, environment = one.read_state(), scored.read_json("environment.json")
         found.data = one.read_json("data.json")["fingerprint"]
         found.metric = next(name for scores in scored.read_json("metrics.json").values() for name in scores)
         found.higher_is_better = bool(host.get("metric", found.metric).load().higher_is_better)

@@ -100,6 +100,7 @@ def test_an_experiment_may_be_another_ones_runs_evaluated_with_other_settings(
         assert run["key"] == trained.read_state()["key"]
         assert run["scores"] == program.rounded(evaluated.read_json("metrics.json"))
         assert run["scores"] != program.rounded(trained.read_json("metrics.json"))
+        assert run["environment"].items() <= evaluated.read_json("environment.json").items()
     monkeypatch.setattr(program, "vertebra", lambda arguments: pytest.fail(f"{arguments} is there already"))
     assert program.main(["short", *arguments]) == 0
 

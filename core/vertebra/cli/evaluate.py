@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
     from vertebra.host.manager import create_host
     from vertebra.report.scale import Scale
     from vertebra.report.screen import print_scores
+    from vertebra.runs.environment import describe_environment
     from vertebra.runs.folder import RunFolder
     from vertebra.runs.load import load
     from vertebra.runs.results import intervals, write_results
@@ -66,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
         folder = RunFolder(arguments.output)
         folder.path.mkdir(parents=True, exist_ok=True)
         write_results(folder, run.task, metrics, splits, evaluations)
+        folder.write_json("environment.json", describe_environment())
     print_scores(
         {one.split: one.scores for one in evaluations},
         {one.split: intervals(metrics, one) for one in evaluations},
