@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vertebra.cli.parser import OF_SET, Parser
+from vertebra.cli.parser import Parser
+from vertebra.cli.settings import OF_SET, read_settings
 from vertebra.data.files import require_file, require_place
 from vertebra.errors import DataError, RunError
 
@@ -37,7 +38,6 @@ def main(argv: Sequence[str]) -> int:
     if arguments.output is not None:
         refuse_output(arguments.output, arguments.run)
 
-    from vertebra.config.after_training import read_settings
     from vertebra.engine.evaluate import evaluate
     from vertebra.host.manager import create_host
     from vertebra.report.scale import Scale

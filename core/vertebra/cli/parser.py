@@ -9,8 +9,6 @@ from vertebra.errors import VertebraError
 from vertebra.names import did_you_mean
 
 UNRECOGNIZED = "unrecognized arguments: "
-OF_SET = "another value for a setting of the task that nothing was learnt by, such as task.temperature=0.8 of one that writes"
-"""What `--set` says of itself."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from vertebra.cli.parser import OF_SET, Parser
+from vertebra.cli.parser import Parser
+from vertebra.cli.settings import OF_SET, read_settings
 from vertebra.config.paths import check_encoding
 from vertebra.data.files import require_file, require_place
 from vertebra.errors import DataError, RunError
@@ -47,7 +48,6 @@ def main(argv: Sequence[str]) -> int:
     if arguments.output is not None:
         require_place(arguments.output)
 
-    from vertebra.config.after_training import read_settings
     from vertebra.runs.load import load
 
     place = {"device": arguments.device, "backbone": arguments.backbone}

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from vertebra.config.defaults import plain
-from vertebra.config.members import read_value
 from vertebra.config.schema import RunConfig
 from vertebra.config.validate import read, unknown_keys
 from vertebra.errors import ConfigError
-
-PREFIX = "task."
-
-
-def read_settings(texts: Iterable[str]) -> dict[str, Any]:
-    """Return the settings that texts such as `task.beams=4` give, by names such as `beams`."""
-    settings: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.removeprefix(PREFIX):
-            raise ConfigError(f"--set {text}: must be a setting of the task and its value, as in --set task.beams=4.")
-        settings[name.removeprefix(PREFIX)] = read_value(value)
-    return settings
 
 
 def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
