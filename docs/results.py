@@ -151,6 +151,7 @@ LONG_OF_ML_100K = (
     "task.dropout=0.5",
 )
 """The head alone: an epoch costs seconds then, and ids need many."""
+BEAMS_OF_AESLC = ("task.beams=4", "task.length_penalty=0")
 CAUSAL = ("backbone.attention=causal",)
 ATTENTION = {
     "causal": CAUSAL,
@@ -214,9 +215,19 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Summarization, AESLC, beam search",
         "summarization/aeslc",
         "summarization/aeslc",
-        ("task.beams=4", "task.length_penalty=0"),
+        BEAMS_OF_AESLC,
         again="summarization-aeslc",
     ),
+    **{
+        f"summarization-aeslc{suffix}-first-reference": Experiment(
+            f"Summarization, AESLC{title}, against the first reference",
+            "summarization/aeslc",
+            "summarization/aeslc",
+            (*settings, "task.references=first"),
+            again="summarization-aeslc",
+        )
+        for suffix, title, settings in (("", "", ()), ("-beams", ", beam search", BEAMS_OF_AESLC))
+    },
     **both(
         "Translation, Multi30k English to German",
         "translation/multi30k_en_de",
@@ -296,23 +307,21 @@ def seeds(text: str) -> tuple[int, ...]:
 def run(name: str, seed: int, data: Path, runs: Path) -> int:
     """Make one run, or go on with it, or leave it as it is where it is finished; return the exit code."""
     folder = runs / name / f"seed-{seed}"
+    again = bool(EXPERIMENTS[name].again)
     arguments = EXPERIMENTS[name].arguments(str(data), str(runs), str(seed))
-    if EXPERIMENTS[name].again:
-        made = (folder / "metrics.json").exists()
-        return 0 if made else vertebra([*arguments, f"--output={folder}"])
-    arguments.append(f"seed={seed}")
+    arguments += [] if again else [f"seed={seed}"]
     made_by = folder / "command.txt"
-    if (folder / "run.json").exists():
+    if (folder / ("environment.json" if again else "run.json")).exists():  # what is written last, and first
         before = made_by.read_text(encoding="utf-8") if made_by.exists() else "another program"
         if before != shlex.join(arguments):
             print(f"'{folder}' was made by: {before}. Remove it to run: {shlex.join(arguments)}", file=sys.stderr)
             return 2
-        if RunFolder(folder).read_state()["status"] == "finished":
+        if again or RunFolder(folder).read_state()["status"] == "finished":
             return 0
         return vertebra(["resume", str(folder)])
     folder.mkdir(parents=True, exist_ok=True)
     made_by.write_text(shlex.join(arguments), encoding="utf-8")
-    return vertebra([*arguments, f"hydra.run.dir={folder}"])
+    return vertebra([*arguments, f"--output={folder}" if again else f"hydra.run.dir={folder}"])
 
 
 def collect(name: str, runs: Path) -> None:
@@ -323,13 +332,13 @@ def collect(name: str, runs: Path) -> None:
     host = create_host()
     for seed, one in finished(runs / (experiment.again or name)):
         scored = RunFolder(runs / name / f"seed-{seed}") if experiment.again else one
-        if not (scored.path / "metrics.json").exists():
+        if not (scored.path / "environment.json").exists():
             continue
         state, environment = one.read_state(), scored.read_json("environment.json")
         found.data = one.read_json("data.json")["fingerprint"]
         found.metric = next(name for scores in scored.read_json("metrics.json").values() for name in scores)
         found.higher_is_better = bool(host.get("metric", found.metric).load().higher_is_better)
-        found.baselines = read_baselines(one) or found.baselines
+        found.baselines = read_baselines(scored) or found.baselines
         found.runs.append(
             {
                 "seed": seed,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from plugin_site import PluginSite
 
 # A loaded machine must not fail a property for being slow.
 settings.register_profile("vertebra", deadline=None)
@@ -22,6 +24,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep encoded features of tests out of the user's cache."""
     monkeypatch.setenv("VERTEBRA_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginSite]:
+    """A folder of third-party plugins, where nothing is installed yet."""
+    monkeypatch.delenv("VERTEBRA_DISABLE", raising=False)
+    site = PluginSite(tmp_path / "site", monkeypatch)
+    yield site
+    site.forget()
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.core.plugin_site import PluginSite
 
 import vertebra
+from plugin_site import PluginSite
 from vertebra.testing import check_task
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "docs" / "examples"

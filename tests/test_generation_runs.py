@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
@@ -118,10 +119,33 @@ def test_a_setting_that_training_did_not_read_can_be_changed_later(
         "evaluate", str(run), "--split", "test", "--set", "task.max_new_tokens=1", "--output", str(tmp_path / "short")
     )
     assert "task.max_new_tokens=1" in capsys.readouterr().out
+    settings = yaml.safe_load((tmp_path / "short" / "config.yaml").read_text(encoding="utf-8"))["tasks"][0]["config"]
+    assert settings["max_new_tokens"] == 1
+    assert scores_of_baselines(tmp_path / "short") == scores_of_baselines(run), "which write no tokens"
     long = [line["prediction"] for line in lines(run, "predictions.jsonl") if line["split"] == "test"]
     short = [line["prediction"] for line in lines(tmp_path / "short", "predictions.jsonl")]
     assert long != short
     assert all(one.startswith(other) for one, other in zip(long, short, strict=True))
+
+
+def scores_of_baselines(folder: Path) -> dict[str, Any]:
+    return {name: one["scores"] for name, one in read(folder, "baselines.json").items()}
+
+
+def test_baselines_are_compared_with_what_the_model_is(tmp_path: Path) -> None:
+    rows = [
+        {"document": f"Number {n} is red. It is big.", "summary": [f"{n} is big", f"Number {n} is red"]}
+        for n in range(40)
+    ]
+    for split, some in {"train": rows[:20], "valid": rows[20:30], "test": rows[30:]}.items():
+        text = "".join(json.dumps(row) + "\n" for row in some)
+        (tmp_path / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    folder = train(tmp_path / "run", "data=summarization/files", f"data.path={tmp_path}", "trainer.max_steps=1")
+    command("evaluate", str(folder), "--set", "task.references=first", "--output", str(tmp_path / "first"))
+    of_all, of_first = (
+        scores_of_baselines(one)["lead sentence"]["test"]["rougeL"] for one in (folder, tmp_path / "first")
+    )
+    assert of_all == 1 > of_first > 0
 
 
 @pytest.mark.parametrize(
@@ -144,9 +168,14 @@ def test_what_cannot_be_changed_later_is_one_line(
 
 
 def test_beams_and_draws_exclude_each_other(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "vertebra: task: beams=4 looks for the likeliest text, and temperature=0.7 draws one: leave out one of the two.\n"
     both = ["--set", "task.beams=4", "--set", "task.temperature=0.7"]
     assert main(["predict", str(run), "--text", "A text.", *both]) == 2
-    assert "leave out one of the two" in capsys.readouterr().err
+    assert capsys.readouterr().err == said
+    folder = run.with_name("never")
+    assert main(["train", "task=summarization", "task.beams=4", "task.temperature=0.7", f"hydra.run.dir={folder}"]) == 2
+    assert capsys.readouterr().err == said
+    assert not folder.exists()
     assert main(["predict", str(run), str(run), "--text", "A text.", *both]) == 2
     assert "--set changes a setting of one task" in capsys.readouterr().err
     with pytest.raises(RunError, match="beams are of one task"):

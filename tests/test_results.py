@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -81,7 +82,7 @@ def test_an_experiment_may_start_from_what_another_one_learnt(
 
 
 def test_an_experiment_may_be_another_ones_runs_evaluated_with_other_settings(
-    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     longer = ("trainer.max_steps=2", "task.max_new_tokens=8", "task.texts_while_training=2")
     written = program.Experiment("Notes", "summarization/sample", None, (*TINY, *longer), "small")
@@ -103,6 +104,10 @@ def test_an_experiment_may_be_another_ones_runs_evaluated_with_other_settings(
         assert run["environment"].items() <= evaluated.read_json("environment.json").items()
     monkeypatch.setattr(program, "vertebra", lambda arguments: pytest.fail(f"{arguments} is there already"))
     assert program.main(["short", *arguments]) == 0
+    other = replace(short, settings=("task.max_new_tokens=2",))
+    monkeypatch.setattr(program, "EXPERIMENTS", {"notes": written, "short": other})
+    assert program.main(["short", *arguments]) == 2
+    assert "was made by: evaluate" in capsys.readouterr().err
 
 
 def test_an_unknown_experiment_is_refused(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

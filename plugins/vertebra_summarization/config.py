@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from vertebra.tasks.config import GenerationConfig
 
@@ -11,6 +11,8 @@ from vertebra.tasks.config import GenerationConfig
 @dataclass(frozen=True)
 class SummarizationConfig(GenerationConfig):
     """How summaries are asked for, written and compared."""
+
+    after_training: ClassVar[frozenset[str]] = GenerationConfig.after_training | {"language", "references"}
 
     prompt: str = "{document}\n\nTL;DR:"
     """What the model reads before it writes; {document} stands for the text, which is cut where it is too long."""

@@ -55,10 +55,7 @@ def test_backbones_that_cannot_be_had(
     check_failed(places.out, refused(given, says, capsys))
 
 
-def test_a_gpu_that_is_not_there(places: Places, capsys: Captured) -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("there is one")
+def test_a_gpu_that_is_not_there(places: Places, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     given = ["train", "task=ner", "gpu=single", *TINY, f"hydra.run.dir={places.out}"]
     check_failed(places.out, refused(given, ["torch finds no CUDA device", "gpu=cpu"], capsys))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
 from refusals import CPU, Captured, Places, check_failed, refused
+
+from plugin_site import PluginSite
 
 GREETING = """
 from vertebra import TaskRef, hookimpl
@@ -18,18 +16,7 @@ def register_tasks():
 """
 
 
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A folder of third-party plugins."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "core"))
-    from plugin_site import PluginSite
-
-    site = PluginSite(tmp_path / "site", monkeypatch)
-    yield site
-    site.forget()
-
-
-def test_a_broken_plugin(site: Any, places: Places, capsys: Captured) -> None:
+def test_a_broken_plugin(site: PluginSite, places: Places, capsys: Captured) -> None:
     site.install("greeting", "raise RuntimeError('the licence ran out')")
     given = ["train", "task=greeting", f"hydra.run.dir={places.out}"]
     says = ["There is no task 'greeting'", "plugin 'greeting' (greeting 1.0) failed", "the licence ran out"]
@@ -37,7 +24,7 @@ def test_a_broken_plugin(site: Any, places: Places, capsys: Captured) -> None:
     assert not places.out.exists()
 
 
-def test_a_plugin_whose_task_cannot_be_imported(site: Any, places: Places, capsys: Captured) -> None:
+def test_a_plugin_whose_task_cannot_be_imported(site: PluginSite, places: Places, capsys: Captured) -> None:
     site.install("greeting", GREETING)
     given = ["train", "task=greeting", "data=ner/sample", *CPU, f"hydra.run.dir={places.out}"]
     refused(given, ["not for task=greeting"], capsys)
@@ -47,7 +34,7 @@ def test_a_plugin_whose_task_cannot_be_imported(site: Any, places: Places, capsy
     check_failed(places.out, refused(given, says, capsys))
 
 
-def test_a_blocked_plugin(site: Any, places: Places, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blocked_plugin(site: PluginSite, places: Places, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     site.install("greeting", GREETING)
     monkeypatch.setenv("VERTEBRA_DISABLE", "greeting")
     given = ["train", "task=greeting", f"hydra.run.dir={places.out}"]
@@ -55,7 +42,7 @@ def test_a_blocked_plugin(site: Any, places: Places, capsys: Captured, monkeypat
     assert not places.out.exists()
 
 
-def test_two_plugins_with_one_name(site: Any, places: Places, capsys: Captured) -> None:
+def test_two_plugins_with_one_name(site: PluginSite, places: Places, capsys: Captured) -> None:
     site.install("first", GREETING, plugins={"hello": "first"})
     site.install("second", GREETING.replace('"greeting"', '"farewell"'), plugins={"hello": "second"})
     given = ["train", "task=farewell", f"hydra.run.dir={places.out}"]
@@ -63,7 +50,7 @@ def test_two_plugins_with_one_name(site: Any, places: Places, capsys: Captured) 
     assert not places.out.exists()
 
 
-def test_two_plugins_with_one_task(site: Any, places: Places, capsys: Captured) -> None:
+def test_two_plugins_with_one_task(site: PluginSite, places: Places, capsys: Captured) -> None:
     site.install("first", GREETING)
     site.install("second", GREETING)
     data = places.filled("data.path=DATA/good.conll")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from plugin_site import PluginSite
 
 import vertebra
+from plugin_site import PluginSite
 from vertebra.cli.main import main
 
 HELLO = """
@@ -55,14 +53,11 @@ BROKEN = "import a_module_that_nobody_has\n"
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginSite]:
-    for name in ("VERTEBRA_DISABLE", "VERTEBRA_TRACEBACK"):
-        monkeypatch.delenv(name, raising=False)
+def site(site: PluginSite, monkeypatch: pytest.MonkeyPatch) -> PluginSite:
+    monkeypatch.delenv("VERTEBRA_TRACEBACK", raising=False)
     monkeypatch.setenv("COLUMNS", "120")
-    site = PluginSite(tmp_path / "site", monkeypatch)
     site.install("greeting", HELLO, modules={"greeting/commands.py": COMMANDS})
-    yield site
-    site.forget()
+    return site
 
 
 Captured = pytest.CaptureFixture[str]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from plugin_site import PluginSite
 
 SETTINGS = [
@@ -62,10 +63,9 @@ class SmallMemory:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PluginSite:
-    made = PluginSite(tmp_path / "site", monkeypatch)
-    made.install("small-memory", PLUGIN, plugins={"small_memory": "small_memory"})
-    return made
+def site(site: PluginSite) -> PluginSite:
+    site.install("small-memory", PLUGIN, plugins={"small_memory": "small_memory"})
+    return site
 
 
 def vertebra(site: PluginSite, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from plugin_site import PluginSite
 
+from plugin_site import PluginSite
 from vertebra.config.compose import Composition, compose
 from vertebra.config.defaults import core_defaults, task_defaults
 from vertebra.config.options import configure
@@ -58,12 +57,9 @@ TOY_FILES = {
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginSite]:
-    monkeypatch.delenv("VERTEBRA_DISABLE", raising=False)
+def site(site: PluginSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PluginSite:
     monkeypatch.chdir(tmp_path)
-    site = PluginSite(tmp_path / "site", monkeypatch)
-    yield site
-    site.forget()
+    return site
 
 
 def refused(*overrides: str, host: Host = HOST) -> list[str]:

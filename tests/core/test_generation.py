@@ -50,17 +50,14 @@ def prompts(lengths: list[int], seed: int = 0) -> list[list[int]]:
 
 
 def reference(model: PreTrainedModel, prompt: list[int], new: int) -> list[int]:
-    """Return what `generate` of transformers gives for one prompt alone."""
+    """Return the tokens that `generate` of transformers gives for one prompt alone."""
+    return generated(model, prompt, new, eos_token_id=None)[0, len(prompt) :].tolist()
+
+
+def generated(model: PreTrainedModel, prompt: list[int], new: int, **settings: Any) -> Any:
     ids = torch.tensor([prompt])
-    out = model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=new,
-        do_sample=False,
-        pad_token_id=0,
-        eos_token_id=None,
-    )
-    return out[0, len(prompt) :].tolist()
+    mask = torch.ones_like(ids)
+    return model.generate(ids, attention_mask=mask, max_new_tokens=new, do_sample=False, pad_token_id=0, **settings)
 
 
 def assert_same_tokens(model: PreTrainedModel, prompt: list[int], got: tuple[int, ...], wanted: list[int]) -> None:

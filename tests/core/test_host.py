@@ -6,15 +6,14 @@ import ast
 import inspect
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plugin_site import PluginSite
 
 import vertebra
+from plugin_site import PluginSite
 from vertebra.errors import PluginError, VertebraError
 from vertebra.host import defaults
 from vertebra.host.hooks import CONFIG_PACKAGE, hook_names
@@ -31,14 +30,6 @@ from vertebra import MetricRef, hookimpl
 def register_metrics():
     return [MetricRef("good_metric", "good.metric:Good")]
 """
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginSite]:
-    monkeypatch.delenv("VERTEBRA_DISABLE", raising=False)
-    site = PluginSite(tmp_path / "site", monkeypatch)
-    yield site
-    site.forget()
 
 
 def record(host: Host, name: str) -> PluginRecord:

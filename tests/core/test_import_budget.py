@@ -5,10 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+
 from plugin_site import PluginSite
 
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "sklearn", "numpy", "hydra", "pydantic", "matplotlib")
@@ -32,11 +31,9 @@ TASK = "import torch\nimport transformers\nimport datasets\n"
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginSite]:
-    site = PluginSite(tmp_path / "site", monkeypatch)
+def site(site: PluginSite) -> PluginSite:
     site.install("torchy", PLUGIN, modules={"torchy/task.py": TASK, "torchy/config.py": ""})
-    yield site
-    site.forget()
+    return site
 
 
 def imported(site: PluginSite, statement: str) -> list[str]:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from plugin_site import PluginSite
 
+from plugin_site import PluginSite
 from vertebra.cli.main import main
 from vertebra.config.options import configure
 from vertebra.host.manager import create_host
@@ -26,11 +26,9 @@ QUIET = ("trainer.trackers=[]", "gpu.threads=1")
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginSite]:
+def site(site: PluginSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginSite]:
     monkeypatch.chdir(tmp_path)
-    site = PluginSite(tmp_path / "site", monkeypatch)
     yield site
-    site.forget()
     for name in [name for name in sys.modules if name.partition(".")[0] == f"vertebra_{NAME}"]:
         del sys.modules[name]  # it lies beside the site, which only links to it
 

@@ -15,7 +15,7 @@ from vertebra.errors import DataError, RunError
 if TYPE_CHECKING:
     from vertebra.config.schema import DataConfig
     from vertebra.host.manager import Host
-    from vertebra.runs.folder import RunFolder
+    from vertebra.metrics.metric import Metric
     from vertebra.runs.load import LoadedRun
 
 
@@ -38,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.output is not None:
         refuse_output(arguments.output, arguments.run)
 
+    from vertebra.config.document import to_document
     from vertebra.engine.evaluate import evaluate
     from vertebra.host.manager import create_host
     from vertebra.report.scale import Scale
@@ -62,18 +63,21 @@ def main(argv: Sequence[str]) -> int:
         for split, name in wanted.items()
         if split in found.rows
     ]
+    baselines = _baselines(run, metrics, data, found.fingerprint, host, changed=bool(settings))
     folder = run.folder
     if arguments.output is not None:
         folder = RunFolder(arguments.output)
         folder.path.mkdir(parents=True, exist_ok=True)
         write_results(folder, run.task, metrics, splits, evaluations)
+        folder.write_config(to_document(run.config))
+        folder.write_json("baselines.json", baselines)
         folder.write_json("environment.json", describe_environment())
     print_scores(
         {one.split: one.scores for one in evaluations},
         {one.split: intervals(metrics, one) for one in evaluations},
         [*run.folder.read_state()["notes"], *(f"task.{name}={value}" for name, value in settings.items())],
         folder.path,
-        baselines=_baselines(run.folder, found.fingerprint),
+        baselines=baselines,
         scale=Scale.of(host),
     )
     return 0
@@ -87,12 +91,22 @@ def refuse_output(output: Path, run: str) -> None:
     require_place(output, folder=True)
 
 
-def _baselines(run: RunFolder, fingerprint: str) -> dict[str, Any]:
-    """Return what the baselines of the run score, where it is the run's own data that is evaluated."""
-    from vertebra.report.read import read_baselines, read_json
+def _baselines(
+    run: LoadedRun, metrics: Sequence[Metric], data: DataConfig, fingerprint: str, host: Host, *, changed: bool
+) -> dict[str, Any]:
+    """Return what the baselines of the run score, where it is the run's own data that is evaluated.
 
-    own = read_json(run, "data.json").get("fingerprint") == fingerprint
-    return read_baselines(run) if own else {}
+    They are computed anew where a setting of the task is `changed`, by which they may be scored.
+    """
+    from vertebra.data.load import load_splits
+    from vertebra.report.read import read_baselines, read_json
+    from vertebra.runs.baselines import compute
+
+    own = read_json(run.folder, "data.json").get("fingerprint") == fingerprint
+    known = read_baselines(run.folder) if own else {}
+    if not known or not changed:
+        return known
+    return compute(run.task, metrics, load_splits(data, run.task, host), cache=data.cache).document()
 
 
 def _data(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> tuple[DataConfig, dict[str, str]]:

@@ -73,10 +73,12 @@ def _lines(error: ValidationError, values: Any, path: str) -> list[str]:
         place, value = _place(item["loc"], values)
         if value != REQUIRED:
             expected.setdefault(_join(path, *place), (value, []))[1].append(_said(item))
-    return [
-        f"{where}={shown(value)}: {' or '.join(said).replace(' or must be ', ' or ')}."
-        for where, (value, said) in expected.items()
-    ]
+    lines = []
+    for where, (value, said) in expected.items():
+        # What is wrong with several settings together names them itself.
+        given = where if where == path and isinstance(value, Mapping) else f"{where}={shown(value)}"
+        lines.append(f"{given}: {' or '.join(said).replace(' or must be ', ' or ')}.")
+    return lines
 
 
 def _place(location: Sequence[int | str], values: Any) -> tuple[list[int | str], Any]:

@@ -122,6 +122,14 @@ class GenerationConfig(Strict):
     texts_while_training: Annotated[int, Ge(0)] = 200
     """At each evaluation in training, at most this many rows of validation get a text; 0 leaves the loss alone."""
 
+    def __post_init__(self) -> None:
+        """Refuse beams of texts that are drawn."""
+        if self.beams > 1 and self.temperature > 0:
+            raise ValueError(
+                f"beams={self.beams} looks for the likeliest text, and temperature={self.temperature} draws one: leave out "
+                "one of the two"
+            )
+
 
 @dataclass(frozen=True)
 class CorpusConfig(Strict):

@@ -49,11 +49,6 @@ class Generation(Task):
     def __init__(self, config: GenerationConfig) -> None:
         super().__init__(config)
         self.prompt_fields = template_fields(config.prompt, self.source)
-        if config.beams > 1 and config.temperature > 0:
-            raise ConfigError(
-                f"task.beams={config.beams} looks for the likeliest text, and task.temperature={config.temperature} draws "
-                "one: leave out one of the two."
-            )
 
     # --- what a plugin may change
 

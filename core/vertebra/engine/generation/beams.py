@@ -1,7 +1,7 @@
 """Beam search: the likeliest texts so far go on side by side, and the best whole one is the answer.
 
-The steps are those of transformers' `generate` with `num_beams`; what a text's length is worth is after Wu et al. 2016
-(arXiv:1609.08144).
+The steps, and what a text's length is worth, are those of transformers' `generate` with `num_beams`: the log-probability is
+divided by a power of the length, a simpler form of the length penalty of Wu et al. 2016 (arXiv:1609.08144).
 
 Letters: N sequences, V vocabulary, K ways to go on.
 """

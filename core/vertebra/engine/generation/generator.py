@@ -34,7 +34,9 @@ class Generator:
         prefill_tokens: int = 4096,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """`slots` requests run at once; one step takes in at most `prefill_tokens` tokens of new prompts.
+        """`slots` texts run at once, one of a request or as many as it has beams.
+
+        One step takes in at most `prefill_tokens` tokens of new prompts.
 
         `eos_ids` end a text, by default those of the model's generation configuration, else the tokenizer's. `dtype` is the
         precision to compute in, by default that of the weights. Raises `BackboneError` for a model without a

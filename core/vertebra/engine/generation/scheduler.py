@@ -156,7 +156,9 @@ class Scheduler:
             raise DataError("stop strings need a tokenizer: give the generator one.")
         streams = self._tokenizer is not None and (self._streams or request.stop) and request.beams == 1
         eos_ids = self._limits.eos_ids if request.eos_ids is None else request.eos_ids
-        search = BeamSearch(number, request, prompt.copy(), eos_ids, self._limits.context)
+        search = None
+        if request.beams > 1:
+            search = BeamSearch(number, request, prompt.copy(), eos_ids, self._limits.context)
         return _Running(
             number=number,
             request=request,
@@ -165,7 +167,7 @@ class Scheduler:
             eos_ids=eos_ids,
             random=Random(request.sampling.seed),
             text=TextStream(self._tokenizer, prompt, request.stop) if streams else None,
-            search=search if request.beams > 1 else None,
+            search=search,
         )
 
     def _prompt(self, request: Request) -> list[int]:
