@@ -10,9 +10,9 @@ import pytest
 import tiny_models
 import torch
 from huggingface_hub import constants
-from plugin_site import PluginSite
 from transformers import AutoTokenizer
 
+from plugin_site import PluginSite
 from vertebra.cli.main import main
 from vertebra.config.schema import BackboneConfig
 from vertebra.data.entries import cache_root

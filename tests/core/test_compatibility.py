@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import tiny_models
 import torch
-from plugin_site import PluginSite
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from plugin_site import PluginSite
 from vertebra.cli.main import main
 from vertebra.cli.matrix import Cell, find_cells
 from vertebra.config.compatibility import MODEL_FAMILIES

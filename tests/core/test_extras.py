@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-from plugin_site import PluginSite
 from safetensors.torch import load_file
 
+from plugin_site import PluginSite
 from vertebra.cli.main import main
 from vertebra.config.schema import BackboneConfig
 from vertebra.engine.loading import load_backbone
