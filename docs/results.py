@@ -192,6 +192,12 @@ STUDIES = {
 EXPERIMENTS: dict[str, Experiment] = {
     "ner-sample": Experiment("Named entities, synthetic sample", "ner/sample", budget="small"),
     **both("Named entities, CoNLL-2003", "ner/conll2003", "ner/conll2003", full=("trainer.epochs=10",)),
+    "ner-conll2003-random-adversarial": Experiment(
+        "Named entities, CoNLL-2003, random weights, adversarial training",
+        "ner/conll2003",
+        "ner/conll2003",
+        ("trainer.epochs=10", *RANDOM, "trainer.behaviours=[fgm]"),
+    ),
     **both("Named entities, Chinese résumés", "ner/resume_zh", "ner/resume_zh"),
     **both("Sentiment, SST-2", "sentiment/sst2", "sentiment/sst2"),
     "sentiment-sst2-adversarial": Experiment(
