@@ -49,6 +49,8 @@ class Experiment:
     """The experiment whose run of seed 1 left the backbone that all seeds of this one start from; it is made first."""
     again: str = ""
     """The experiment whose runs are evaluated once more with these settings of the task; they are made first."""
+    file: str = ""
+    """Where the rows are that they are evaluated on then, below the folder of data; none for the run's own."""
 
     def arguments(self, data: str, runs: str, seed: str = "N") -> list[str]:
         """Return the command line after `vertebra`, without the seed where a run is trained.
@@ -59,7 +61,8 @@ class Experiment:
         """
         if self.again:
             changed = [word for setting in self.settings for word in ("--set", setting)]
-            return ["evaluate", f"{runs}/{self.again}/seed-{seed}", *changed]
+            other = ["--file", f"{data}/{self.file}"] if self.file else []
+            return ["evaluate", f"{runs}/{self.again}/seed-{seed}", *changed, *other]
         place = [f"data.path={data}/{self.path}"] if self.path else []
         task = self.option.partition("/")[0]
         start = ["backbone=hf", f"backbone.path={runs}/{self.after}/seed-1/model/backbone"] if self.after else []
@@ -206,6 +209,13 @@ EXPERIMENTS: dict[str, Experiment] = {
     **both("Sentiment, Financial PhraseBank", "sentiment/financial_phrasebank", "sentiment/financial_phrasebank"),
     **both("Intents, Banking77", "classification/banking77", "classification/banking77", full=("trainer.epochs=10",)),
     **both("Question answering, SQuADShifts", "qa/squadshifts", "qa/squadshifts"),
+    "qa-squad-v2": Experiment(
+        "Question answering, half of SQuAD 2.0's development set, after SQuADShifts",
+        "qa/squadshifts",
+        "qa/squadshifts",
+        again="qa-squadshifts",
+        file="qa/squad_v2/dev_half.json.gz",
+    ),
     **both(
         "Answer selection, WikiQA", "answer_selection/wikiqa", "answer_selection/wikiqa", full=("trainer.epochs=3",)
     ),

@@ -91,9 +91,13 @@ def test_a_run_has_its_baselines_beside_its_scores(
     out = capsys.readouterr().out
     assert all(f"{100 * one['scores']['valid']['token_accuracy']:.2f}" in out for one in baselines.values())
     file = tmp_path / "other.jsonl"
-    file.write_text(json.dumps({"tokens": ["Ada", "works"], "tags": ["B-PER", "O"]}) + "\n", encoding="utf-8")
-    command("evaluate", str(run), "--file", str(file))
-    assert "CRF" not in capsys.readouterr().out  # those of other rows say nothing of these
+    file.write_text(json.dumps({"tokens": ["qzx", "vkw"], "tags": ["B-PER", "O"]}) + "\n", encoding="utf-8")
+    command("evaluate", str(run), "--file", str(file), "--output", str(tmp_path / "other"))
+    out = capsys.readouterr().out
+    assert "most frequent tag" in out and "CRF" in out
+    of_other = read(tmp_path / "other", "baselines.json")
+    for name in ("most frequent tag", "known entities"):  # words that training lacks: all are outside any entity
+        assert of_other[name]["scores"]["test"]["token_accuracy"] == 0.5 and of_other[name]["scores"].keys() == {"test"}
 
 
 def test_baselines_change_nothing_and_can_be_left_out(run: Path, tmp_path: Path) -> None:

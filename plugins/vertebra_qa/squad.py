@@ -8,7 +8,7 @@ from typing import Any
 
 from vertebra.config.schema import DataConfig
 from vertebra.data.files import text_lines
-from vertebra.data.formats import parse_json
+from vertebra.data.formats import PlacedRow, parse_json
 from vertebra.data.splits import find_files
 from vertebra.errors import DataError
 
@@ -38,7 +38,7 @@ def questions(path: Path, data: DataConfig) -> Iterator[Row]:
         for place, paragraph in enumerate(_list(article, "paragraphs", where), start=1):
             here = f"{where}, paragraph {place}"
             for one in _list(paragraph, "qas", here):
-                yield _question(one, paragraph, here)
+                yield PlacedRow(_question(one, paragraph, here), f"{path.name}, article {number}, paragraph {place}")
 
 
 def _question(one: Any, paragraph: Row, where: str) -> Row:

@@ -105,7 +105,7 @@ def _by_user(interactions: list[Interaction], options: InteractionOptions) -> tu
         taken[one.user].append(one)
     repeated = 0
     histories: dict[str, list[str]] = {}
-    few: list[str] = []
+    few: list[Interaction] = []
     for user in sorted(taken, key=_order):
         ordered = sorted(taken[user], key=lambda one: (one.time, _order(one.item)))
         history = [one.item for one in ordered]
@@ -119,10 +119,11 @@ def _by_user(interactions: list[Interaction], options: InteractionOptions) -> tu
             repeated += len(history) - len(set(history))
             history = list(dict.fromkeys(history))
         if len(history) < FEWEST:
-            few.append(user)
+            few.append(ordered[0])
         else:
             histories[user] = history
-    what = f"{len(few)} users have fewer than {FEWEST} interactions ({listed(few, 5)})"
+    first = f", the first at {few[0].where}" if few else ""
+    what = f"{len(few)} users have fewer than {FEWEST} interactions ({listed([one.user for one in few], 5)}{first})"
     if few and options.few == "error":
         raise DataError(
             f"{what}: one each is needed for training, validation and test. Leave them out: data.options.few=skip."

@@ -26,7 +26,12 @@ def register_metrics() -> list[MetricRef]:
         MetricRef("rouge1", "vertebra_summarization.metrics:Rouge1", tasks=("generation",)),
         MetricRef("rouge2", "vertebra_summarization.metrics:Rouge2", tasks=("generation",)),
         MetricRef("rougeL", "vertebra_summarization.metrics:RougeL", tasks=("generation",)),
-        MetricRef("summary_length_ratio", "vertebra_summarization.metrics:SummaryLengthRatio", tasks=("generation",)),
+        MetricRef(
+            "summary_length_ratio",
+            "vertebra_summarization.metrics:SummaryLengthRatio",
+            plain=True,
+            tasks=("generation",),
+        ),
         MetricRef("novel_bigrams", "vertebra_summarization.metrics:NovelBigrams", tasks=("generation",)),
     ]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vertebra.config.schema import DataConfig, Strict
-from vertebra.data.formats import STREAMS, format_of
+from vertebra.data.formats import STREAMS, PlacedRow, format_of, place_of
 from vertebra.data.options import reader_options
 from vertebra.data.splits import find_files
 from vertebra.errors import DataError
@@ -43,9 +43,10 @@ def read(config: DataConfig) -> dict[str, list[dict[str, Any]]]:
             stream = STREAMS[format_of(file, replace(config, format="auto"))]
             for number, row in enumerate(stream(file, config), start=1):
                 try:
-                    rows[split].append(joined(row, options))
+                    rows[split].append(PlacedRow(joined(row, options), place_of(row)))
                 except DataError as error:
-                    raise DataError(f"'{file}' row {number}: {error}") from None
+                    where = f"'{file.parent / place_of(row)}'" if place_of(row) else f"'{file}' row {number}"
+                    raise DataError(f"{where}: {error}") from None
     return rows
 
 

@@ -26,7 +26,10 @@ def register_metrics() -> list[MetricRef]:
         MetricRef("bleu", "vertebra_translation.metrics:Bleu", tasks=("generation",)),
         MetricRef("chrf", "vertebra_translation.metrics:ChrF", tasks=("generation",)),
         MetricRef(
-            "translation_length_ratio", "vertebra_translation.metrics:TranslationLengthRatio", tasks=("generation",)
+            "translation_length_ratio",
+            "vertebra_translation.metrics:TranslationLengthRatio",
+            plain=True,
+            tasks=("generation",),
         ),
     ]
 

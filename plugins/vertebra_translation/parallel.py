@@ -9,6 +9,7 @@ from typing import Any
 
 from vertebra.config.schema import DataConfig, Strict
 from vertebra.data.files import COMPRESSED, listed, missing, text_lines
+from vertebra.data.formats import PlacedRow
 from vertebra.data.options import reader_options
 from vertebra.data.splits import ALIASES, SPLITS
 from vertebra.errors import DataError
@@ -58,7 +59,10 @@ def aligned(source: Path, target: Path, encoding: str) -> list[dict[str, Any]]:
             f"'{source}' has {len(sources)} lines and '{target}' has {len(targets)}: line n of one must be the translation "
             "of line n of the other. A line is missing, or was cut in two."
         )
-    return [{"source": one, "target": other} for one, other in zip(sources, targets, strict=True)]
+    return [
+        PlacedRow({"source": one, "target": other}, f"{source.name} and {target.name}, line {number}")
+        for number, (one, other) in enumerate(zip(sources, targets, strict=True), start=1)
+    ]
 
 
 def _files(folder: Path, split: str, config: DataConfig, options: ParallelOptions) -> list[tuple[Path, Path]]:

@@ -115,7 +115,9 @@ def test_a_missing_column_says_what_is_there(tmp_path: Path, host: Host) -> None
     message = refused(DataConfig(path=str(tmp_path / "bare.tsv"), columns={"text": 0}), Topic(), host)
     assert "no column" in message and "data.columns.label=" in message
     path = lines(tmp_path, "later.jsonl", [*topics(2), {"text": "a"}])
-    assert f"train row 3 of '{path}' has no column 'label'" in refused(DataConfig(path=str(path)), Topic(), host)
+    assert f"train row 3 of '{path}' (later.jsonl:3) has no column 'label'" in refused(
+        DataConfig(path=str(path)), Topic(), host
+    )
 
 
 def test_a_wrong_mapping_is_refused(tmp_path: Path, host: Host) -> None:
@@ -158,7 +160,8 @@ def test_a_wrong_value_is_named_with_its_row(tmp_path: Path, host: Host, column:
     row = {"text": "a", "count": 3, "score": 0.5, "good": True}
     path = lines(tmp_path, "train.jsonl", [row, row | {column: value}])
     message = refused(DataConfig(path=str(path)), Scored(), host)
-    assert message.startswith(f"train row 2 of '{path}': column '{column}'") and said in message
+    assert message.startswith(f"train row 2 of '{path}' (train.jsonl:2): column '{column}'") and said in message
+    assert message.endswith("data.bad_rows=skip, which counts them.")
 
 
 def test_a_text_is_no_list(tmp_path: Path, host: Host) -> None:
@@ -170,7 +173,7 @@ def test_what_the_task_refuses_is_named_with_its_row(tmp_path: Path, host: Host)
     lines(tmp_path, "train.jsonl", topics(3))
     lines(tmp_path, "test.jsonl", [*topics(4), {"text": "a", "label": "forbidden"}])
     message = refused(DataConfig(path=str(tmp_path)), Topic(), host)
-    assert message.startswith(f"test row 5 of '{tmp_path}': the label 'forbidden'")
+    assert message.startswith(f"test row 5 of '{tmp_path}' (test.jsonl:5): the label 'forbidden'")
 
 
 def test_own_ids(tmp_path: Path, host: Host) -> None:
@@ -181,7 +184,9 @@ def test_own_ids(tmp_path: Path, host: Host) -> None:
     data = DataConfig(path=path, valid_fraction=0, test_fraction=0, columns={"id": "key"})
     assert [row["id"] for row in load_splits(data, Topic(), host).rows["train"]] == ["k7", "k8", "k9"]
     path = str(lines(tmp_path, "twice.jsonl", [*rows, rows[1]]))
-    assert f"train row 4 of '{path}': id '8' is that of row 2, too" in refused(DataConfig(path=path), Topic(), host)
+    assert f"train row 4 of '{path}' (twice.jsonl:4): id '8' is that of row 2, too" in refused(
+        DataConfig(path=path), Topic(), host
+    )
     assert "no column 'kye'. Did you mean 'key'?" in refused(
         DataConfig(path=path, columns={"id": "kye"}), Topic(), host
     )
@@ -207,7 +212,8 @@ def test_a_split_whose_rows_are_all_skipped_is_refused(tmp_path: Path, host: Hos
     lines(tmp_path, "valid.jsonl", [{"text": "a", "label": "forbidden"}])
     message = refused(DataConfig(path=str(tmp_path), bad_rows="skip"), Topic(), host)
     assert (
-        "has no rows (valid: 1 rows skipped (data.bad_rows=skip), the first is row 1: the label 'forbidden'" in message
+        "has no rows (valid: 1 rows skipped (data.bad_rows=skip), the first is row 1 (valid.jsonl:1): the label"
+        in message
     )
 
 
@@ -324,7 +330,9 @@ def test_a_cell_without_anything_is_refused(tmp_path: Path, host: Host) -> None:
     path = tmp_path / "train.conll"
     path.write_text("a\tx\n\nb\tx\n\ty\n", encoding="utf-8")
     message = refused(DataConfig(path=str(path)), Words(), host)
-    assert message == f"train row 2 of '{path}': line 2 of this sentence has nothing in column 'tokens'."
+    assert message.startswith(
+        f"train row 2 of '{path}' (train.conll:3): line 2 of this sentence has nothing in column 'tok"
+    )
     path.write_text("a\t\n", encoding="utf-8")
     assert "nothing in column 'tags'" in refused(DataConfig(path=str(path)), Words(), host)
     assert [row["tokens"] for row in iterate_file(path, DataConfig(), Words())] == [["a"]], "tags are not needed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vertebra.host.manager import Host
     from vertebra.metrics.metric import Metric
     from vertebra.runs.load import LoadedRun
+    from vertebra.tasks.task import Row
 
 
 def main(argv: Sequence[str]) -> int:
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
     from vertebra.config.document import to_document
     from vertebra.engine.evaluate import evaluate
     from vertebra.host.manager import create_host
+    from vertebra.report.read import read_baselines, read_json
     from vertebra.report.scale import Scale
     from vertebra.report.screen import print_scores
     from vertebra.runs.environment import describe_environment
@@ -63,7 +65,10 @@ def main(argv: Sequence[str]) -> int:
         for split, name in wanted.items()
         if split in found.rows
     ]
-    baselines = _baselines(run, metrics, data, found.fingerprint, host, changed=bool(settings))
+    own = read_json(run.folder, "data.json").get("fingerprint") == found.fingerprint
+    baselines, failed = read_baselines(run.folder) if own else {}, list[str]()
+    if settings or not own:  # other rows, or a setting of the task that baselines may be scored by
+        baselines, failed = _baselines(run, metrics, splits, host, own=own)
     folder = run.folder
     if arguments.output is not None:
         folder = RunFolder(arguments.output)
@@ -75,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
     print_scores(
         {one.split: one.scores for one in evaluations},
         {one.split: intervals(metrics, one) for one in evaluations},
-        [*run.folder.read_state()["notes"], *(f"task.{name}={value}" for name, value in settings.items())],
+        [*run.folder.read_state()["notes"], *(f"task.{name}={value}" for name, value in settings.items()), *failed],
         folder.path,
         baselines=baselines,
         scale=Scale.of(host),
@@ -92,21 +97,39 @@ def refuse_output(output: Path, run: str) -> None:
 
 
 def _baselines(
-    run: LoadedRun, metrics: Sequence[Metric], data: DataConfig, fingerprint: str, host: Host, *, changed: bool
-) -> dict[str, Any]:
-    """Return what the baselines of the run score, where it is the run's own data that is evaluated.
+    run: LoadedRun, metrics: Sequence[Metric], splits: Mapping[str, Sequence[Row]], host: Host, *, own: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what the task's baselines score on these rows, fitted on the run's own data; and a note on those that fail.
 
-    They are computed anew where a setting of the task is `changed`, by which they may be scored.
+    There are none for a run that was made without, and for other rows than its `own` of a task that has tables, whose
+    baselines know its own tables alone.
     """
-    from vertebra.data.load import load_splits
-    from vertebra.report.read import read_baselines, read_json
+    from vertebra.data.load import Splits, fingerprint, load_splits
     from vertebra.runs.baselines import compute
+    from vertebra.tasks.corpus_task import CorpusTask
 
-    own = read_json(run.folder, "data.json").get("fingerprint") == fingerprint
-    known = read_baselines(run.folder) if own else {}
-    if not known or not changed:
-        return known
-    return compute(run.task, metrics, load_splits(data, run.task, host), cache=data.cache).document()
+    data = run.config.tasks[0].data
+    no_rows = isinstance(run.task, CorpusTask)
+    if no_rows or not run.config.trainer.baselines or not run.task.baselines() or (run.task.tables and not own):
+        return {}, []
+    try:
+        fitted = load_splits(data, run.task, host)
+    except DataError as error:
+        return {}, [f"no baselines, for the run's own data cannot be read: {error}"]
+    if own:
+        computed = compute(run.task, metrics, fitted, cache=data.cache)
+        return computed.document(), computed.notes
+    document: dict[str, Any] = {}
+    notes: list[str] = []
+    for split, rows in splits.items():
+        together = {**fitted.rows, "test": rows}  # a baseline may choose on validation, which stays the run's own
+        computed = compute(run.task, metrics, Splits(together, fingerprint(together)), cache=data.cache)
+        notes += [note for note in computed.notes if note not in notes]
+        for name, scored in computed.document().items():
+            whole = document.setdefault(name, {**scored, "scores": {}, "intervals": {}})
+            for kind in ("scores", "intervals"):
+                whole[kind][split] = scored[kind]["test"]
+    return document, notes
 
 
 def _data(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> tuple[DataConfig, dict[str, str]]:

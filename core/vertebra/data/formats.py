@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,22 @@ SUFFIXES = {
     ".txt": None,  # by its content
 }
 
+
+class PlacedRow(dict[str, Any]):
+    """A row that knows where it was read, such as `train.csv:6`, for what is said of it."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, values: Mapping[str, Any], place: str) -> None:
+        super().__init__(values)
+        self.place = place
+
+
+def place_of(row: Row) -> str:
+    """Return where a row was read, or "" where its reader does not say."""
+    return getattr(row, "place", "")
+
+
 _BLANKS = re.compile("[ \t]+")  # no other white space: an ideographic space is a token of its own
 _DOCUMENT = "-DOCSTART-"
 _HALF_A_PAIR = re.compile(
@@ -56,13 +72,13 @@ def columns_rows(path: Path, data: DataConfig) -> Iterator[Row]:
     Blank lines end a sentence, and so do `-DOCSTART-` lines. There are no comments: `#` is a token.
     """
     sentence: list[list[str]] = []
-    width = 0
+    width = began = 0
     split: Callable[[str], list[str]] | None = None
     for number, line in enumerate(text_lines(path, data.encoding), start=1):
         line = line.rstrip("\r\n")
         if not line.strip(" \t") or line.startswith(_DOCUMENT):
             if sentence:
-                yield _sentence(sentence)
+                yield PlacedRow(_sentence(sentence), f"{path.name}:{began}")
             sentence = []
             continue
         if split is None:
@@ -71,9 +87,10 @@ def columns_rows(path: Path, data: DataConfig) -> Iterator[Row]:
         fields = split(line)
         if len(fields) != width:
             raise DataError(_uneven(path, number, fields, width))
+        began = began if sentence else number
         sentence.append(fields)
     if sentence:
-        yield _sentence(sentence)
+        yield PlacedRow(_sentence(sentence), f"{path.name}:{began}")
 
 
 def csv_rows(path: Path, data: DataConfig) -> Iterator[Row]:
@@ -118,7 +135,7 @@ def json_rows(path: Path, data: DataConfig) -> Iterator[Row]:
         if line.lstrip().startswith("["):
             yield from _json_list(path, number, chain([line], lines))
             return
-        yield _json_object(parse_json(path, number, line), f"{path}:{number}")
+        yield PlacedRow(_json_object(parse_json(path, number, line), f"{path}:{number}"), f"{path.name}:{number}")
 
 
 def parquet_rows(path: Path, data: DataConfig) -> Iterator[Row]:
@@ -236,7 +253,7 @@ def _table(path: Path, records: Iterator[tuple[int, list[str]]], data: DataConfi
         names = names or [str(column) for column in range(len(fields))]
         if len(fields) != len(names):
             raise DataError(_uneven(path, number, fields, len(names)))
-        yield dict(zip(names, fields, strict=True))
+        yield PlacedRow(dict(zip(names, fields, strict=True)), f"{path.name}:{number}")
 
 
 def _uneven(path: Path, number: int, fields: list[str], width: int) -> str:
@@ -275,7 +292,7 @@ def _one_character(separator: str) -> str:
 def _json_list(path: Path, number: int, lines: Iterator[str]) -> Iterator[Row]:
     objects = parse_json(path, number, "".join(lines))
     for place, value in enumerate(objects, start=1):
-        yield _json_object(value, f"{path}: item {place}")
+        yield PlacedRow(_json_object(value, f"{path}: item {place}"), f"{path.name}, item {place}")
 
 
 def _json_object(value: Any, where: str) -> Row:

@@ -8,7 +8,7 @@ from typing import Any
 
 from vertebra.config.schema import DataConfig
 from vertebra.data.files import listed
-from vertebra.data.formats import Row
+from vertebra.data.formats import PlacedRow, Row, place_of
 from vertebra.data.rows import ID, find_columns
 from vertebra.errors import DataError
 from vertebra.names import did_you_mean
@@ -62,7 +62,7 @@ def _joined(
                     f"{place} row {number}: column '{key}' is {row[key]!r:.60}, but row {members[0][0]} of the same "
                     f"{data.group_by} {value!r:.60} has {joined[column]!r:.60}."
                 )
-    return {**joined, ID: value}
+    return PlacedRow({**joined, ID: value}, place_of(members[0][1]))
 
 
 def _value(number: int, row: Row, data: DataConfig, place: str) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vertebra.config.schema import DataConfig
 from vertebra.data.files import listed
-from vertebra.data.formats import Row
+from vertebra.data.formats import Row, place_of
 from vertebra.data.groups import Numbered, group_rows
 from vertebra.data.rows import ID, MissingColumnError, by_place, check_mapping, own_id, take
 from vertebra.data.splits import SPLITS, TEST, TRAIN, VALID, check_names, cut, find_format
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from vertebra.host.manager import Host
     from vertebra.host.refs import Ref
     from vertebra.tasks.task import Task
+
+OR_SKIP = "Mend it, or leave out such rows by data.bad_rows=skip, which counts them."
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def _checked(raw: list[Row], split: str, data: DataConfig, task: Task, notes: li
     """Map and check the rows of a split; every error names the split and the row, what is skipped goes to `notes`."""
     rows: list[Row] = []
     seen: dict[str, int] = {}
-    refused: list[str] = []
+    refused: dict[int, str] = {}
     numbered: Iterable[Numbered] = enumerate(raw, start=1)
     if data.group_by is not None:
         numbered = group_rows(numbered, task.columns, data, f"'{data.path}', {split}")
@@ -116,23 +118,30 @@ def _checked(raw: list[Row], split: str, data: DataConfig, task: Task, notes: li
             if taken[ID] in seen:
                 raise DataError(f"id '{taken[ID]}' is that of row {seen[taken[ID]]}, too.")
         except MissingColumnError as error:
-            where = (
-                f"The {split} split of '{data.path}' has"
-                if number == 1
-                else f"{split} row {number} of '{data.path}' has"
-            )
-            raise DataError(f"{where} {error}") from None
+            where = f"The {split} split of '{data.path}'" if number == 1 else _where(split, number, row, data)
+            raise DataError(f"{where} has {error}") from None
         except DataError as error:
-            if data.bad_rows == "skip":
-                refused.append(f"row {number}: {error}")
-                continue
-            of = f" of '{data.path}'" if data.path is not None else ""
-            raise DataError(f"{split} row {number}{of}: {error}") from None
+            if data.bad_rows == "error":
+                raise DataError(f"{_where(split, number, row, data)}: {error} {OR_SKIP}") from None
+            place = place_of(row)
+            refused[number] = f"{number} ({place}): {error}" if place else f"{number}: {error}"
+            continue
         seen[taken[ID]] = number
         rows.append(taken)
     if refused:
-        notes.append(f"{split}: {len(refused)} rows skipped (data.bad_rows=skip), the first is {refused[0]}")
+        first, *others = refused
+        also = f" The others are rows {listed([str(number) for number in others])}." if others else ""
+        notes.append(
+            f"{split}: {len(refused)} rows skipped (data.bad_rows=skip), the first is row {refused[first]}{also}"
+        )
     return rows
+
+
+def _where(split: str, number: int, row: Row, data: DataConfig) -> str:
+    """Say which row it is: by its number in the split and, where the reader knows, its line."""
+    of = f" of '{data.path}'" if data.path is not None else ""
+    place = place_of(row)
+    return f"{split} row {number}{of} ({place})" if place else f"{split} row {number}{of}"
 
 
 def in_own_terms(data: DataConfig) -> DataConfig:

@@ -55,7 +55,7 @@ def _answer(given: Any, context: str) -> Answer:
         there = f"it stands at {place}" if place >= 0 else "and it stands nowhere else in it"
         raise DataError(
             f"the answer {_short(text)} does not stand at character {start} of the context, which has "
-            f"{_short(context[max(0, start) :][: len(text)])} there; {there}. Mend it, or set data.bad_rows=skip."
+            f"{_short(context[max(0, start) :][: len(text)])} there; {there}."
         )
     return answer
 

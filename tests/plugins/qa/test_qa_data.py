@@ -64,12 +64,12 @@ def test_questions_are_rows(tmp_path: Path, host: Host, name: str) -> None:
     [
         (
             {"answers": [{"text": "Rome", "answer_start": 3}]},
-            "row 2 of .*: the answer 'Rome' does not stand at character 3",
+            r"row 2 of .* \(all\.json, article 1, paragraph 1\): the answer 'Rome' does not stand at character 3",
         ),
-        ({"question": " "}, "row 2 of .*: the question is empty"),
-        ({"question": None}, "row 2 of .*: column 'question' is empty"),
-        ({"answers": None}, "row 2 of .*: column 'answers' is empty"),
-        ({"id": "q1"}, "row 2 of .*: id 'q1' is that of row 1"),
+        ({"question": " "}, r"row 2 of .* \(all\.json, article 1, paragraph 1\): the question is empty"),
+        ({"question": None}, r"row 2 of .* \(all\.json, article 1, paragraph 1\): column 'question' is empty"),
+        ({"answers": None}, r"row 2 of .* \(all\.json, article 1, paragraph 1\): column 'answers' is empty"),
+        ({"id": "q1"}, r"row 2 of .* \(all\.json, article 1, paragraph 1\): id 'q1' is that of row 1"),
     ],
 )
 def test_wrong_questions_are_named_or_skipped(tmp_path: Path, host: Host, change: dict[str, Any], message: str) -> None:
@@ -78,7 +78,9 @@ def test_wrong_questions_are_named_or_skipped(tmp_path: Path, host: Host, change
         load(host, "qa/squad", path=path)
     splits = load(host, "qa/squad", path=path, bad_rows="skip", valid_fraction=0.0, test_fraction=0.0)
     assert [row["id"] for row in splits.rows["train"]] == ["q1", "q3"]
-    assert splits.notes[0].startswith("train: 1 rows skipped (data.bad_rows=skip), the first is row 2: ")
+    assert splits.notes[0].startswith(
+        "train: 1 rows skipped (data.bad_rows=skip), the first is row 2 (all.json, article 1, paragraph 1): "
+    )
 
 
 def test_an_empty_context_is_named(tmp_path: Path, host: Host) -> None:

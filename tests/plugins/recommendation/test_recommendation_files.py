@@ -58,11 +58,11 @@ def test_files_and_columns_may_have_other_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("time\n", "when\n"), r"interactions\.csv row 1: no column 'time'.*data\.options\.time=NAME"),
-        (("ann,a,2026-01-01", "ann,a,tomorrow"), r"interactions\.csv row 2: the time 'tomorrow' is neither"),
-        (("ann,a,2026-01-01", "ann,a,nan"), r"row 2: the time 'nan' is neither"),
-        (("ann,a,", ",a,"), r"interactions\.csv row 2: column 'user' must be a text or a number, not ''"),
-        (("ann,a,", "ann,d,"), r"1 items have no text \(d\), with 1 interactions, first at .*interactions\.csv row 2"),
+        (("time\n", "when\n"), r"interactions\.csv:2: no column 'time'.*data\.options\.time=NAME"),
+        (("ann,a,2026-01-01", "ann,a,tomorrow"), r"interactions\.csv:3: the time 'tomorrow' is neither"),
+        (("ann,a,2026-01-01", "ann,a,nan"), r"interactions\.csv:3: the time 'nan' is neither"),
+        (("ann,a,", ",a,"), r"interactions\.csv:3: column 'user' must be a text or a number, not ''"),
+        (("ann,a,", "ann,d,"), r"1 items have no text \(d\), with 1 interactions, first at .*interactions\.csv:3"),
         (("ann,a,", "ann,b,"), r"user 'ann' took item 'b' before"),
         (("ann,a,", "bob,a,"), r"2 users have fewer than 3 interactions"),
     ],
@@ -87,7 +87,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 def test_items_without_the_column_of_texts_are_refused(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, interactions_csv=INTERACTIONS, items_jsonl=ITEMS.replace('"text"', '"words"'))
-    with pytest.raises(DataError, match=r"items\.jsonl row 1: no column 'text'"):
+    with pytest.raises(DataError, match=r"items\.jsonl:1: no column 'text'"):
         read(folder)
 
 

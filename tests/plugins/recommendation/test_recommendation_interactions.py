@@ -100,11 +100,13 @@ FEW = [("a", "1", 1.0), ("a", "2", 2.0), ("a", "3", 3.0), ("b", "1", 1.0)]
 
 
 def test_users_with_too_few_interactions_are_named_or_skipped_and_counted() -> None:
-    with pytest.raises(DataError, match=r"1 users have fewer than 3 interactions \(b\).*data\.options\.few=skip"):
+    with pytest.raises(
+        DataError, match=r"1 users have fewer than 3 interactions \(b, the first at .*data\.options\.few=skip"
+    ):
         split(*FEW)
     rows = split(*FEW, few="skip")
     assert [row["user"] for row in rows["test"]] == ["a"]
-    assert rows.notes == ("1 users have fewer than 3 interactions (b): skipped",)
+    assert rows.notes == ("1 users have fewer than 3 interactions (b, the first at file:4): skipped",)
 
 
 def test_items_without_a_text_are_named_or_skipped_and_counted() -> None:

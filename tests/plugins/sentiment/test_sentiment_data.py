@@ -88,8 +88,12 @@ def test_a_user_s_file_needs_nothing_but_its_path(tmp_path: Path, task: str, fil
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("text,label\ngood,pos\n  ,neg\n", r"train row 2 of '.*rows.csv': column 'text' is empty"),
-        ("text,label\ngood,pos\nbad,\n", r"train row 2 of '.*rows.csv': a label is empty"),
+        ("text,label\ngood,pos\n  ,neg\n", r"train row 2 of '.*rows.csv' \(rows.csv:3\): column 'text' is empty"),
+        ("text,label\ngood,pos\nbad,\n", r"train row 2 of '.*rows.csv' \(rows.csv:3\): a label is empty"),
+        (
+            'text,label\n"good\n\nfilm",pos\n  ,neg\n',
+            r"train row 2 of '.*rows.csv' \(rows.csv:5\): column 'text' is empty",
+        ),
         ("text,label\ngood,pos\nfine,pos\n", "Every training row has the same label"),
         ("text,lable\ngood,pos\n", "no column 'label'.* Did you mean 'lable'"),
         ("text,label\ngood,pos\nbad,neg,neg\n", "rows.csv:3: 3 columns where the lines before have 2"),
