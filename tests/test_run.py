@@ -100,6 +100,21 @@ def test_a_run_has_its_baselines_beside_its_scores(
         assert of_other[name]["scores"]["test"]["token_accuracy"] == 0.5 and of_other[name]["scores"].keys() == {"test"}
 
 
+def test_other_rows_are_evaluated_without_baselines_where_the_run_s_own_data_have_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, moved = tmp_path / "own.conll", tmp_path / "moved.conll"
+    own.write_text("Ada B-PER\nworks O\n\n" * 20, encoding="utf-8")
+    folder = tmp_path / "run"
+    command("train", "task=ner", "data=ner/conll", f"data.path={own}", *QUICK, f"hydra.run.dir={folder}")
+    capsys.readouterr()
+    own.rename(moved)
+    command("evaluate", str(folder), "--file", str(moved))
+    out = capsys.readouterr().out
+    assert "entity_f1" in out and "CRF" not in out
+    assert "fitting baselines failed: There is no file or folder" in " ".join(out.split())
+
+
 def test_baselines_change_nothing_and_can_be_left_out(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "without"
     command("train", "task=ner", *QUICK, "trainer.baselines=false", f"hydra.run.dir={folder}")
@@ -187,7 +202,7 @@ def test_a_row_that_cannot_be_predicted_on_is_refused_by_its_number(
         file = tmp_path / "in.jsonl"
         file.write_text(json.dumps({"text": "Ada slept."}) + "\n" + json.dumps(row) + "\n", encoding="utf-8")
         assert main(["predict", str(run), "--file", str(file)]) == 2
-        assert f"'{file}' row 2: {said.removeprefix('Row 2: ')}" in capsys.readouterr().err
+        assert f"{file}:2: {said.removeprefix('Row 2: ')}" in capsys.readouterr().err
 
 
 def test_an_exported_backbone_loads_in_plain_transformers(run: Path, tmp_path: Path) -> None:

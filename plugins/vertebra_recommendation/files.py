@@ -11,7 +11,7 @@ from typing import Any
 
 from vertebra.config.schema import DataConfig
 from vertebra.data.files import listed
-from vertebra.data.formats import STREAMS, Row, bare_name, format_of, place_of
+from vertebra.data.formats import STREAMS, Row, bare_name, format_of, where_in
 from vertebra.data.options import reader_options
 from vertebra.data.readers import NotedRows
 from vertebra.errors import DataError
@@ -81,7 +81,7 @@ def _items(path: Path, config: DataConfig, options: FileOptions) -> Iterator[Ite
 
 def _rows(path: Path, config: DataConfig) -> Iterator[tuple[str, Row]]:
     for number, row in enumerate(STREAMS[format_of(path, config)](path, config), start=1):
-        yield str(path.parent / place_of(row)) if place_of(row) else f"{path} row {number}", row
+        yield where_in(path, number, row), row
 
 
 def _value(row: Row, column: str, option: str, where: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vertebra.config.schema import DataConfig, Strict
-from vertebra.data.formats import STREAMS, PlacedRow, format_of, place_of
+from vertebra.data.formats import STREAMS, PlacedRow, format_of, place_of, where_in
 from vertebra.data.options import reader_options
 from vertebra.data.splits import find_files
 from vertebra.errors import DataError
@@ -45,8 +45,7 @@ def read(config: DataConfig) -> dict[str, list[dict[str, Any]]]:
                 try:
                     rows[split].append(PlacedRow(joined(row, options), place_of(row)))
                 except DataError as error:
-                    where = f"'{file.parent / place_of(row)}'" if place_of(row) else f"'{file}' row {number}"
-                    raise DataError(f"{where}: {error}") from None
+                    raise DataError(f"{where_in(file, number, row)}: {error}") from None
     return rows
 
 

@@ -132,4 +132,4 @@ def test_rows_that_are_left_out_are_counted_and_named(tmp_path: Path, capsys: Ca
     assert (
         "train: 20 rows skipped (data.bad_rows=skip), the first is row 3 (train.csv:4): column 'text' is empty" in said
     )
-    assert "The others are rows 6, 9, 12, 15" in said
+    assert "Others: 6, 9, 12, 15" in said

@@ -138,9 +138,9 @@ def test_predict_with_several_tasks(
     assert [(line["id"], line["task"]) for line in lines] == [("row-1", "sentiment"), ("mine", "ner")]
     assert lines[0]["prediction"] == vertebra.load(bundles["sentiment"]).predict(["Fine."])[0]
     file.write_text('{"text": "Fine."}\n')
-    assert "row 1 names no task: with several runs" in refused("predict", *given, "--file", file)
+    assert ".jsonl:1: no task: with several runs" in refused("predict", *given, "--file", file)
     file.write_text('{"task": "nér", "text": "Fine."}\n')
-    assert "row 1: There is no task 'nér'" in refused("predict", *given, "--file", file)
+    assert ".jsonl:1: There is no task 'nér'" in refused("predict", *given, "--file", file)
 
 
 def test_a_bundle_says_where_its_backbone_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

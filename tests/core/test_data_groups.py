@@ -198,6 +198,6 @@ def test_bad_rows_are_skipped_by_choice_and_counted(tmp_path: Path, host: Host) 
     assert [row["id"] for row in splits.rows["train"]] == ["train-1", "train-3", "train-5"]
     note = (
         "train: 2 rows skipped (data.bad_rows=skip), the first is row 2 (train.jsonl:2): 2 candidates have 1 labels; each "
-        "needs one. The others are rows 4."
+        "needs one. Others: 4."
     )
     assert splits.notes == (note,)

@@ -353,7 +353,7 @@ def test_the_training_data_s_encoding_and_separator_say_nothing_of_other_files(t
 
 def test_a_bad_row_for_prediction_is_named(tmp_path: Path) -> None:
     path = lines(tmp_path, "in.jsonl", [{"text": "a"}, {"txt": "b"}])
-    with pytest.raises(DataError, match=r"in\.jsonl' row 2: no column 'text'\. Did you mean 'txt'"):
+    with pytest.raises(DataError, match=r"in\.jsonl:2: no column 'text'\. Did you mean 'txt'"):
         list(iterate_file(path, DataConfig(), Topic()))
     with pytest.raises(DataError, match=r"no file or folder.*Did you mean 'in\.jsonl'"):
         list(iterate_file(tmp_path / "in.json", DataConfig(), Topic()))

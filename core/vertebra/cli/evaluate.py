@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vertebra.cli.parser import Parser
 from vertebra.cli.settings import OF_SET, read_settings
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vertebra.config.schema import DataConfig
     from vertebra.host.manager import Host
     from vertebra.metrics.metric import Metric
+    from vertebra.runs.baselines import Computed
     from vertebra.runs.load import LoadedRun
     from vertebra.tasks.task import Row
 
@@ -66,9 +67,10 @@ def main(argv: Sequence[str]) -> int:
         if split in found.rows
     ]
     own = read_json(run.folder, "data.json").get("fingerprint") == found.fingerprint
-    baselines, failed = read_baselines(run.folder) if own else {}, list[str]()
-    if settings or not own:  # other rows, or a setting of the task that baselines may be scored by
-        baselines, failed = _baselines(run, metrics, splits, host, own=own)
+    baselines, failed = read_baselines(run.folder), list[str]()
+    if settings or not own:  # baselines may be scored by a setting of the task
+        computed = _baselines(run, metrics, splits, host, own=own)
+        baselines, failed = computed.document(), computed.notes
     folder = run.folder
     if arguments.output is not None:
         folder = RunFolder(arguments.output)
@@ -98,38 +100,26 @@ def refuse_output(output: Path, run: str) -> None:
 
 def _baselines(
     run: LoadedRun, metrics: Sequence[Metric], splits: Mapping[str, Sequence[Row]], host: Host, *, own: bool
-) -> tuple[dict[str, Any], list[str]]:
-    """Return what the task's baselines score on these rows, fitted on the run's own data; and a note on those that fail.
+) -> Computed:
+    """Score the task's baselines on these rows, fitted on the run's own training rows.
 
-    There are none for a run that was made without, and for other rows than its `own` of a task that has tables, whose
-    baselines know its own tables alone.
+    There are none for a run that was made without, for a corpus, and for other rows than the run's `own` of a task that has
+    tables, since its baselines know its own tables alone.
     """
-    from vertebra.data.load import Splits, fingerprint, load_splits
-    from vertebra.runs.baselines import compute
+    from vertebra.data.load import load_splits
+    from vertebra.runs.baselines import Computed, compute, compute_elsewhere
     from vertebra.tasks.corpus_task import CorpusTask
 
     data = run.config.tasks[0].data
-    no_rows = isinstance(run.task, CorpusTask)
-    if no_rows or not run.config.trainer.baselines or not run.task.baselines() or (run.task.tables and not own):
-        return {}, []
+    if not run.config.trainer.baselines or isinstance(run.task, CorpusTask) or (run.task.tables and not own):
+        return Computed()
     try:
         fitted = load_splits(data, run.task, host)
-    except DataError as error:
-        return {}, [f"no baselines, for the run's own data cannot be read: {error}"]
+    except DataError as error:  # the data may have moved since
+        return Computed(errors={"fitting baselines": error})
     if own:
-        computed = compute(run.task, metrics, fitted, cache=data.cache)
-        return computed.document(), computed.notes
-    document: dict[str, Any] = {}
-    notes: list[str] = []
-    for split, rows in splits.items():
-        together = {**fitted.rows, "test": rows}  # a baseline may choose on validation, which stays the run's own
-        computed = compute(run.task, metrics, Splits(together, fingerprint(together)), cache=data.cache)
-        notes += [note for note in computed.notes if note not in notes]
-        for name, scored in computed.document().items():
-            whole = document.setdefault(name, {**scored, "scores": {}, "intervals": {}})
-            for kind in ("scores", "intervals"):
-                whole[kind][split] = scored[kind]["test"]
-    return document, notes
+        return compute(run.task, metrics, fitted, cache=data.cache)
+    return compute_elsewhere(run.task, metrics, fitted, splits, cache=data.cache)
 
 
 def _data(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> tuple[DataConfig, dict[str, str]]:

@@ -50,6 +50,12 @@ def place_of(row: Row) -> str:
     return getattr(row, "place", "")
 
 
+def where_in(path: Path, number: int, row: Row) -> str:
+    """Return where a row of a file stands, as `data/train.csv:6`; by its `number`, from 1, where its reader says no more."""
+    place = place_of(row)
+    return str(path.parent / place) if place else f"{path} row {number}"
+
+
 _BLANKS = re.compile("[ \t]+")  # no other white space: an ideographic space is a token of its own
 _DOCUMENT = "-DOCSTART-"
 _HALF_A_PAIR = re.compile(

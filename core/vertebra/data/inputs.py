@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vertebra.config.schema import DataConfig
 from vertebra.data.files import listed
-from vertebra.data.formats import STREAMS, Row, format_of, has_no_names, is_plain_text, numbered
+from vertebra.data.formats import STREAMS, Row, format_of, has_no_names, is_plain_text, numbered, where_in
 from vertebra.data.groups import Numbered, group_neighbours
 from vertebra.data.load import in_own_terms, row_id
 from vertebra.data.rows import ID, MissingColumnError, take
@@ -69,11 +69,11 @@ def iterate_mixed_file(
         name = raw.pop("task", None)
         if name is None:
             raise DataError(
-                f"'{path}' row {number} names no task: with several runs each row has a column 'task', which is one of "
+                f"{where_in(path, number, raw)}: no task: with several runs each row has a column 'task', which is one of "
                 f"{listed(list(tasks))}."
             )
         if name not in tasks:
-            raise DataError(f"'{path}' row {number}: {unknown('task', str(name), tasks)}")
+            raise DataError(f"{where_in(path, number, raw)}: {unknown('task', str(name), tasks)}")
         data, task = tasks[name]
         yield name, _row(raw, data, task, path, number)
 
@@ -124,7 +124,7 @@ def _row(raw: Row, data: DataConfig, task: Task, path: Path, number: int) -> Row
         row = checked(_needed(task, raw, data) | optional, task)
         return row | {ID: row_id(raw, data, f"row-{number}", required=False)}
     except DataError as error:
-        raise DataError(f"'{path}' row {number}: {error}") from None
+        raise DataError(f"{where_in(path, number, raw)}: {error}") from None
 
 
 def _needed(task: Task, raw: Row, data: DataConfig) -> Row:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vertebra.tasks.task import Task
 
 OR_SKIP = "Mend it, or leave out such rows by data.bad_rows=skip, which counts them."
+"""What can be done about a row that a task refuses."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _checked(raw: list[Row], split: str, data: DataConfig, task: Task, notes: li
         rows.append(taken)
     if refused:
         first, *others = refused
-        also = f" The others are rows {listed([str(number) for number in others])}." if others else ""
+        also = f" Others: {listed([str(number) for number in others])}." if others else ""
         notes.append(
             f"{split}: {len(refused)} rows skipped (data.bad_rows=skip), the first is row {refused[first]}{also}"
         )

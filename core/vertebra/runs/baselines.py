@@ -10,13 +10,13 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vertebra.data.entries import Entries, cache_root
 from vertebra.data.keys import code_fingerprint, hashed, name_of, task_parts
-from vertebra.data.load import Splits
+from vertebra.data.load import Splits, fingerprint
 from vertebra.errors import PluginError, VertebraError
 from vertebra.metrics.bootstrap import interval
 from vertebra.metrics.metric import Metric, count
@@ -77,6 +77,24 @@ def compute(task: Task, metrics: Sequence[Metric], splits: Splits, *, cache: boo
         except Exception as error:  # a plugin's mistake, a library that is not there, rows it cannot take
             logger.debug("Baseline '%s' of task '%s' failed.", baseline.name, task.name, exc_info=True)
             computed.errors[f"baseline '{baseline.name}'"] = error
+    return computed
+
+
+def compute_elsewhere(
+    task: Task, metrics: Sequence[Metric], own: Splits, rows: Mapping[str, Sequence[Row]], *, cache: bool = True
+) -> Computed:
+    """Score every baseline of a fitted task on the splits of another data set, fitted on the task's `own`.
+
+    What a baseline chooses on validation, it chooses on its own.
+    """
+    computed = Computed()
+    for split, some in rows.items():
+        together = {**own.rows, "test": some}
+        found = compute(task, metrics, Splits(together, fingerprint(together)), cache=cache)
+        computed.errors.update(found.errors)
+        for name, scored in found.scores.items():
+            whole = computed.scores.setdefault(name, replace(scored, scores={}, intervals={}))
+            whole.scores[split], whole.intervals[split] = scored.scores["test"], scored.intervals["test"]
     return computed
 
 

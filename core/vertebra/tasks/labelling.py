@@ -266,18 +266,15 @@ class OrdinalLabel(SingleLabel):
 
     def target(self, row: Row) -> Any:
         """Return the label's place on the scale; `DataError` for a label that is not on it."""
-        self._require_on_scale(row)
+        if row["label"] not in self.labels:
+            scale, of = ", ".join(self.labels), f" of row '{row['id']}'" if "id" in row else ""
+            raise DataError(f"label '{row['label']}'{of} is not on the scale {scale}: give all labels in task.labels.")
         return super().target(row)
 
     def reference(self, row: Row) -> dict[str, Any]:
         """Return the row's label; `DataError` for one that is not on the scale, which no distance could be taken to."""
-        self._require_on_scale(row)
+        self.target(row)
         return super().reference(row)
-
-    def _require_on_scale(self, row: Row) -> None:
-        if row["label"] not in self.labels:
-            scale, of = ", ".join(self.labels), f" of row '{row['id']}'" if "id" in row else ""
-            raise DataError(f"label '{row['label']}'{of} is not on the scale {scale}: give all labels in task.labels.")
 
     def layer(self, width: int) -> nn.Module:
         """Return one number for a text, parted by thresholds."""

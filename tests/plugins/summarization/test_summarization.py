@@ -175,8 +175,8 @@ def test_summaries_in_several_columns_are_the_references_of_one_row(tmp_path: Pa
         ({"document": "d", "summary": " "}, "train row 2 .*column 'summary' is empty"),
         ({"document": "d", "summary": ["good", None]}, r"train row 2 .*'summary' must be a text or a list of texts"),
         ({"document": "d", "summary": {"a": 1}}, r"train row 2 .*'summary' must be a text or a list of texts"),
-        ({"document": "d"}, r"train\.jsonl\.gz:2': no summary; it has document"),
-        ({"summary": "d"}, r"train\.jsonl\.gz:2': no column for the document; it has summary"),
+        ({"document": "d"}, r"train\.jsonl\.gz:2: no summary; it has document"),
+        ({"summary": "d"}, r"train\.jsonl\.gz:2: no column for the document; it has summary"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(row: dict[str, Any], message: str, tmp_path: Path) -> None:

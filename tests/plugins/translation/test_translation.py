@@ -161,7 +161,7 @@ def test_a_row_of_a_file_may_name_its_direction(tmp_path: Path) -> None:
         ('{"source": "x", "direction": ["de-en"]}', "column 'direction' must be a text"),
         ('{"source": "  "}', "column 'source' is empty"),
     ):
-        with pytest.raises(DataError, match=rf"in\.jsonl' row 1: .*{said}"):
+        with pytest.raises(DataError, match=rf"in\.jsonl:1: .*{said}"):
             rows("in.jsonl", wrong)
 
 
