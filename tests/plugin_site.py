@@ -10,6 +10,22 @@ from textwrap import dedent
 
 import pytest
 
+from vertebra.host.manager import Host
+from vertebra.host.records import PluginRecord
+
+GOOD = """
+from vertebra import MetricRef, hookimpl
+
+@hookimpl
+def register_metrics():
+    return [MetricRef("good_metric", "good.metric:Good")]
+"""
+
+
+def record(host: Host, name: str) -> PluginRecord:
+    [found] = [plugin for plugin in host.plugins if plugin.name == name]
+    return found
+
 
 class PluginSite:
     """A site folder on the path of this process, and of those that are started with `environment()`."""
