@@ -69,8 +69,8 @@ def test_each_task_is_loaded_with_its_own_adapter(
         place, expected = run / "tasks" / task, lines_of(run / "tasks" / task)
         inputs = [line["input"] for line in expected]
         assert one.predict(inputs) == together.predict(task, inputs) == [line["prediction"] for line in expected]
-        splits, features_of = one.read(one.config.tasks[0].data, HOST)
-        found = evaluate(one.model, one.task, "test", splits.rows["test"], features_of("test"), [], one.devices)
+        splits, encoded = one.read(one.config.tasks[0].data, HOST)
+        found = evaluate(one.model, one.task, "test", splits.rows["test"], encoded("test").features, [], one.devices)
         last = json.loads((place / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()[-1])
         assert last["split"] == "test" and found.loss == pytest.approx(last["loss"], rel=1e-4)
     assert main(["evaluate", str(run), "--task", "ner", "--split", "test", "--output", str(tmp_path / "ner")]) == 0

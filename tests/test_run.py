@@ -100,6 +100,24 @@ def test_a_run_has_its_baselines_beside_its_scores(
         assert of_other[name]["scores"]["test"]["token_accuracy"] == 0.5 and of_other[name]["scores"].keys() == {"test"}
 
 
+def test_notes_and_report_beside_the_scores_of_other_rows_are_theirs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, other = tmp_path / "run", tmp_path / "other.tsv"
+    command("train", "task=sentiment", *QUICK, f"hydra.run.dir={folder}")
+    capsys.readouterr()
+    command("evaluate", str(folder))
+    out = capsys.readouterr().out
+    assert "synthetic data" in out and "report.html" in out
+    long = " ".join(["long"] * 2000)
+    other.write_text(f"text\tlabel\nI liked it\tpositive\nso so\tneutral\n{long}\tnegative\n", encoding="utf-8")
+    command("evaluate", str(folder), "--file", str(other))
+    out = " ".join(capsys.readouterr().out.split())
+    assert "synthetic data" not in out and "report.html" not in out
+    assert "test has labels that train lacks and that cannot be predicted: neutral" in out
+    assert "1 rows of test are longer than the context" in out
+
+
 def test_other_rows_are_evaluated_without_baselines_where_the_run_s_own_data_have_gone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from vertebra.errors import DataError, RunError
 
 if TYPE_CHECKING:
     from vertebra.config.schema import DataConfig
+    from vertebra.data.load import Splits
     from vertebra.host.manager import Host
     from vertebra.metrics.metric import Metric
     from vertebra.runs.baselines import Computed
@@ -41,11 +42,13 @@ def main(argv: Sequence[str]) -> int:
         refuse_output(arguments.output, arguments.run)
 
     from vertebra.config.document import to_document
+    from vertebra.data.splits import TRAIN
     from vertebra.engine.evaluate import evaluate
     from vertebra.host.manager import create_host
     from vertebra.report.read import read_baselines, read_json
     from vertebra.report.scale import Scale
     from vertebra.report.screen import print_scores
+    from vertebra.runs.data_notes import data_notes
     from vertebra.runs.environment import describe_environment
     from vertebra.runs.folder import RunFolder
     from vertebra.runs.load import load
@@ -57,21 +60,29 @@ def main(argv: Sequence[str]) -> int:
     run = load(arguments.run, task=arguments.task, settings=settings, device=arguments.device, host=host)
     metrics = load_metrics(run.task, host, run.config.trainer.more_metrics)
     data, wanted = _data(run, arguments, host)
-    found, features_of = run.read(data, host)
+    found, encoded = run.read(data, host)
     splits = {name: found.rows[split] for split, name in wanted.items() if split in found.rows}
     if not splits:
         raise DataError(f"The data has no split {' or '.join(wanted)}; it has {', '.join(found.rows)}.")
+    features = {name: encoded(split) for split, name in wanted.items() if split in found.rows}
     evaluations = [
-        evaluate(run.model, run.task, name, found.rows[split], features_of(split), metrics, run.devices)
-        for split, name in wanted.items()
-        if split in found.rows
+        evaluate(run.model, run.task, name, rows, features[name].features, metrics, run.devices)
+        for name, rows in splits.items()
     ]
-    own = read_json(run.folder, "data.json").get("fingerprint") == found.fingerprint
-    baselines, failed = read_baselines(run.folder), list[str]()
+    about = read_json(run.folder, "data.json")
+    own = about.get("fingerprint") == found.fingerprint
+    notes, baselines = run.folder.read_state()["notes"], read_baselines(run.folder)
     if settings or not own:  # baselines may be scored by a setting of the task
-        computed = _baselines(run, metrics, splits, host, own=own)
-        baselines, failed = computed.document(), computed.notes
-    folder = run.folder
+        fitted, gone = _training_data(run, host, own=own)
+        computed = _baselines(run, metrics, fitted, splits, own=own)
+        baselines = computed.document()
+        if not own:
+            training = {TRAIN: fitted.rows[TRAIN]} if fitted is not None else {}
+            notes = [note for note in notes if note not in about.get("notes", ())]
+            notes += data_notes(run.task, found.notes, {**training, **splits}, features)
+        changed = [f"task.{name}={value}" for name, value in settings.items()]
+        notes = list(dict.fromkeys([*notes, *changed, *gone, *computed.notes]))
+    folder = run.folder if own and not settings else None  # whose report has other scores
     if arguments.output is not None:
         folder = RunFolder(arguments.output)
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -82,8 +93,8 @@ def main(argv: Sequence[str]) -> int:
     print_scores(
         {one.split: one.scores for one in evaluations},
         {one.split: intervals(metrics, one) for one in evaluations},
-        [*run.folder.read_state()["notes"], *(f"task.{name}={value}" for name, value in settings.items()), *failed],
-        folder.path,
+        notes,
+        folder.path if folder is not None else None,
         baselines=baselines,
         scale=Scale.of(host),
     )
@@ -98,28 +109,40 @@ def refuse_output(output: Path, run: str) -> None:
     require_place(output, folder=True)
 
 
-def _baselines(
-    run: LoadedRun, metrics: Sequence[Metric], splits: Mapping[str, Sequence[Row]], host: Host, *, own: bool
-) -> Computed:
-    """Score the task's baselines on these rows, fitted on the run's own training rows.
+def _training_data(run: LoadedRun, host: Host, *, own: bool) -> tuple[Splits | None, list[str]]:
+    """Return the data that the run was made with, or why they cannot be read any more.
 
-    There are none for a run that was made without, for a corpus, and for other rows than the run's `own` of a task that has
-    tables, since its baselines know its own tables alone.
+    They are not read for a corpus, and for other rows than the run's `own` of a task that has tables, which would then know
+    the run's tables again.
     """
     from vertebra.data.load import load_splits
-    from vertebra.runs.baselines import Computed, compute, compute_elsewhere
     from vertebra.tasks.corpus_task import CorpusTask
 
-    data = run.config.tasks[0].data
-    if not run.config.trainer.baselines or isinstance(run.task, CorpusTask) or (run.task.tables and not own):
-        return Computed()
+    if isinstance(run.task, CorpusTask) or (run.task.tables and not own):
+        return None, []
     try:
-        fitted = load_splits(data, run.task, host)
+        return load_splits(run.config.tasks[0].data, run.task, host), []
     except DataError as error:  # the data may have moved since
-        return Computed(errors={"fitting baselines": error})
+        return None, [f"fitting baselines failed: {error}"] if run.config.trainer.baselines else []
+
+
+def _baselines(
+    run: LoadedRun,
+    metrics: Sequence[Metric],
+    fitted: Splits | None,
+    splits: Mapping[str, Sequence[Row]],
+    *,
+    own: bool,
+) -> Computed:
+    """Score the task's baselines on these rows, fitted on the run's own; there are none for a run that was made without."""
+    from vertebra.runs.baselines import Computed, compute, compute_elsewhere
+
+    if fitted is None or not run.config.trainer.baselines:
+        return Computed()
+    cache = run.config.tasks[0].data.cache
     if own:
-        return compute(run.task, metrics, fitted, cache=data.cache)
-    return compute_elsewhere(run.task, metrics, fitted, splits, cache=data.cache)
+        return compute(run.task, metrics, fitted, cache=cache)
+    return compute_elsewhere(run.task, metrics, fitted, splits, cache=cache)
 
 
 def _data(run: LoadedRun, arguments: argparse.Namespace, host: Host) -> tuple[DataConfig, dict[str, str]]:

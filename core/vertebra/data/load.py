@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -77,17 +76,6 @@ def load_splits(data: DataConfig, task: Task, host: Host, *, for_training: bool 
         rows = {split: some[: data.limit] for split, some in rows.items()}
         notes.append(f"at most {data.limit} rows of each split (data.limit)")
     return Splits(rows, fingerprint(rows | tables), tuple(notes), tables)
-
-
-def unseen_labels(task: Task, rows: Mapping[str, Iterable[Row]]) -> list[str]:
-    """Return a note for each split with labels that the training rows lack, which a fitted task cannot predict."""
-    labels = {split: Counter(label for row in some for label in task.labels_of(row)) for split, some in rows.items()}
-    unseen = {split: sorted(set(found) - set(labels[TRAIN])) for split, found in labels.items()}
-    return [
-        f"{split} has labels that train lacks and that cannot be predicted: {listed(names)}"
-        for split, names in unseen.items()
-        if names
-    ]
 
 
 def fingerprint(rows: Mapping[str, Iterable[Row]] | Iterable[Row]) -> str:

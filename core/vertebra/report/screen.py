@@ -25,12 +25,12 @@ def print_scores(
     metrics: Scores,
     intervals: Intervals,
     notes: Sequence[str],
-    folder: Path,
+    folder: Path | None,
     console: Console | None = None,
     baselines: Baselines | None = None,
     scale: Scale = PERCENT,
 ) -> None:
-    """Print the scores of each split in percent with their 95 % intervals, the notes, and where the report lies.
+    """Print the scores of each split in percent with their 95 % intervals, the notes, and where the report lies, if anywhere.
 
     `metrics` and `intervals` are as in `metrics.json` and `intervals.json`. Plain text where the output is no terminal.
     """
@@ -43,6 +43,8 @@ def print_scores(
     )
     console.print()
     print_notes(notes, console)
+    if folder is None:
+        return
     report = folder / "report.html"
     console.print(Text(f"Report: {report}" if report.exists() else f"Run folder: {folder}"), soft_wrap=True)
 

@@ -8,7 +8,6 @@ from dataclasses import asdict
 import torch
 
 from vertebra.config.schema import RunConfig, TrainerConfig
-from vertebra.data.load import unseen_labels
 from vertebra.engine.adapters.adapter import output_fingerprint
 from vertebra.engine.attention_varlen import why_not
 from vertebra.engine.backbone import Backbone
@@ -21,25 +20,6 @@ from vertebra.runs.key import active_plugins
 from vertebra.runs.prepare import Prepared
 from vertebra.runs.task_folders import write_data, write_data_together
 from vertebra.tasks.corpus_task import CorpusTask
-
-
-def own_notes(part: Prepared) -> list[str]:
-    """Return what a reader of the results must know of a task's data."""
-    return [
-        *part.splits.notes,
-        *unseen_labels(part.task, part.splits.rows),
-        *too_long_notes(part),
-        *part.task.notes({split: encoded.features for split, encoded in part.encoded.items()}),
-    ]
-
-
-def too_long_notes(prepared: Prepared) -> list[str]:
-    """Return a note for each split with rows that are longer than the context."""
-    return [
-        f"{encoded.too_long} rows of {split} are longer than the context"
-        for split, encoded in prepared.encoded.items()
-        if encoded.too_long
-    ]
 
 
 def attention_notes(backbone: Backbone, devices: Devices) -> tuple[str, ...]:

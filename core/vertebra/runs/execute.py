@@ -36,7 +36,6 @@ from vertebra.runs.describe import (
     attention_notes,
     describe,
     joined_notes,
-    own_notes,
     rows_by_split,
     rows_of_epoch,
     rows_of_step,
@@ -182,7 +181,7 @@ def _train(config: RunConfig, run: RunFolder, host: Host, log: RunLog, shared: S
     frozen = ["the backbone is frozen: only the head is trained"] if config.backbone.freeze else []
     pulled = [importance.note] if importance else []
     of_backbone, of_devices = [*backbone.info.notes, *frozen, *pulled], attention_notes(backbone, devices)
-    of_tasks = {part.task.name: own_notes(part) for part in parts}
+    of_tasks = {part.task.name: part.notes for part in parts}
     notes_by_task = {name: [*of_backbone, *own, *of_devices, *failed_baselines[name]] for name, own in of_tasks.items()}
     notes = joined_notes(of_backbone, of_tasks, of_devices, failed_baselines)
     counts = count_parameters(model)

@@ -34,7 +34,7 @@ def forgetting(
     run, later = load(before, device=device, host=host), RunFolder.open(after)
     again = on_backbone_of(later, run, host)
     metrics = load_metrics(run.task, host, run.config.trainer.more_metrics)
-    splits, features_of = run.read(run.config.tasks[0].data, host)
+    splits, encoded = run.read(run.config.tasks[0].data, host)
     if splits.fingerprint != run.folder.read_json("data.json").get("fingerprint"):
         raise RunError(
             f"The data of '{run.folder.path}' have changed since it was trained, so that rows which it learnt from may be in "
@@ -43,7 +43,7 @@ def forgetting(
     if split not in splits.rows:
         raise RunError(f"The data of '{run.folder.path}' has no split {split}; it has {', '.join(splits.rows)}.")
     evaluations = [
-        evaluate(one.model, run.task, split, splits.rows[split], features_of(split), metrics, run.devices)
+        evaluate(one.model, run.task, split, splits.rows[split], encoded(split).features, metrics, run.devices)
         for one in (run, again)
     ]
     return [change(metric, *(one.counts[metric.name] for one in evaluations)) for metric in metrics]

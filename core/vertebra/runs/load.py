@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 from vertebra.config.after_training import with_settings
 from vertebra.config.document import from_document
 from vertebra.config.schema import BackboneConfig, DataConfig, GPUConfig, RunConfig
+from vertebra.data.cache import Encoded
 from vertebra.data.encode import encode_shared, encode_split
 from vertebra.data.inputs import checked
 from vertebra.data.load import Splits, load_splits
@@ -82,32 +83,32 @@ class LoadedRun:
                 yield row, self.task.combine(row, values)
             first += len(chunk)
 
-    def read(self, data: DataConfig, host: Host) -> tuple[Splits, Callable[[str], Sequence[Features]]]:
-        """Return the rows of a data set, and what gives the features of a split; training rows are not needed."""
+    def read(self, data: DataConfig, host: Host) -> tuple[Splits, Callable[[str], Encoded]]:
+        """Return the rows of a data set, and what encodes a split of them; training rows are not needed."""
         backbone = self.model.backbone
         if isinstance(self.task, CorpusTask):
             splits, encoded = read_corpora(
                 self.task, data, backbone.tokenizer, backbone.info.context, host, for_training=False
             )
-            return splits, lambda split: encoded[split].features
+            return splits, lambda split: encoded[split]
         splits = load_splits(data, self.task, host, for_training=False)
         self.encode_shared()  # the data may have brought other tables
-        return splits, lambda split: self.encode(splits.rows[split], f"encoding {split}")
+        return splits, lambda split: self._encoded(splits.rows[split], f"encoding {split}")
 
     def encode(self, rows: Sequence[Row], title: str = "encoding", *, first: int = 0) -> Sequence[Features]:
         """Return the features of rows, cut to the context as in training; `first` is the number of the first row.
 
         What is drawn for a row, such as a sampled text, is a function of its number.
         """
-        features = encode_split(
-            self.task,
-            rows,
-            self.model.backbone.tokenizer,
-            context=self.model.backbone.info.context,
-            too_long=self.config.tasks[0].data.too_long,
-            title=title,
-        ).features
+        features = self._encoded(rows, title).features
         return [replace(one, example=first + one.example) for one in features] if first else features
+
+    def _encoded(self, rows: Sequence[Row], title: str) -> Encoded:
+        backbone = self.model.backbone
+        too_long = self.config.tasks[0].data.too_long
+        return encode_split(
+            self.task, rows, backbone.tokenizer, context=backbone.info.context, too_long=too_long, title=title
+        )
 
     def encode_shared(self) -> None:
         """Encode what rows share; needed again after the task got other tables."""

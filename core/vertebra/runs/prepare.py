@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -30,6 +31,7 @@ from vertebra.errors import ConfigError, RunError
 from vertebra.host.manager import Host
 from vertebra.metrics.metric import Metric
 from vertebra.runs.corpora import read_corpora
+from vertebra.runs.data_notes import data_notes
 from vertebra.runs.load import Saved, open_saved
 from vertebra.runs.saved import load_heads
 from vertebra.runs.shared import Shared
@@ -51,6 +53,11 @@ class Prepared:
     encoded: dict[str, Encoded]
     head: str | None = None
     """A hash of the head that the task began with, where an earlier run trained it."""
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What a reader of the results must know of the task's data."""
+        return data_notes(self.task, self.splits.notes, self.splits.rows, self.encoded)
 
     def evaluate(self, split: str, model: TaskModel, devices: Devices, *, while_training: bool = False) -> Evaluation:
         """Evaluate a split; on validation the task chooses what it predicts with, `while_training` which rows it predicts."""

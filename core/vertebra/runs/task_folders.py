@@ -57,7 +57,7 @@ def write_data(place: RunFolder, part: Prepared) -> dict[str, Any]:
         },
         "too_long": part.task.too_long if policy == "auto" else policy,
         "fingerprint": part.splits.fingerprint,
-        "notes": list(part.splits.notes),
+        "notes": part.notes,
     }
     place.write_json("data.json", document)
     return document

@@ -29,16 +29,16 @@ def main(folder: str) -> None:
         host = create_host()
         run = load(folder, device="cpu", host=host)
         choice = run.config.tasks[0]
-        splits, features_of = run.read(choice.data, host)
+        splits, encoded = run.read(choice.data, host)
         metrics = load_metrics(run.task, host)
         predictions: dict[str, Any] = {}
         for split in ("valid", "test"):
             if split in splits.rows:
                 rows = splits.rows[split]
-                done = evaluate(run.model, run.task, split, rows, features_of(split), metrics, run.devices)
+                done = evaluate(run.model, run.task, split, rows, encoded(split).features, metrics, run.devices)
                 named = zip(rows, done.predictions, strict=True)
                 predictions |= {f"{split} {row['id']}": prediction for row, prediction in named}
-        own = again = digest(features_of("train"))
+        own = again = digest(encoded("train").features)
         if not isinstance(run.task, CorpusTask):
             task = load_task(choice, host)
             task.read_tables(splits.tables)
