@@ -26,8 +26,8 @@ def register_tasks() -> list[TaskRef]:
 def register_metrics() -> list[MetricRef]:
     """Bring the scores over full rankings, those of cold items alone, and what describes the recommended items."""
     return [
-        MetricRef("ndcg_at_10", "vertebra_recommendation.metrics:NDCGAt10", tasks=RANKED),
-        MetricRef("hr_at_10", "vertebra_recommendation.metrics:HRAt10", tasks=RANKED),
+        *(MetricRef(f"ndcg_at_{k}", f"vertebra_recommendation.metrics:NDCGAt{k}", tasks=RANKED) for k in (5, 10, 20)),
+        *(MetricRef(f"hr_at_{k}", f"vertebra_recommendation.metrics:HRAt{k}", tasks=RANKED) for k in (1, 5, 10, 20)),
         MetricRef("mrr_full", "vertebra_recommendation.metrics:MRRFull", tasks=RANKED),
         MetricRef("cold_ndcg_at_10", "vertebra_recommendation.metrics:ColdNDCGAt10", tasks=RANKED),
         MetricRef("cold_hr_at_10", "vertebra_recommendation.metrics:ColdHRAt10", tasks=RANKED),

@@ -19,24 +19,66 @@ from vertebra_recommendation.ranks import TOP, hit_rate, ndcg, reciprocal
 Prediction = dict[str, Any]
 
 
-class NDCGAt10(Mean):
-    """1 / log2(1 + place) where the next item is among the first ten, else 0: NDCG with one right item."""
+class NDCG(Mean):
+    """1 / log2(1 + place) where the next item is among the first `k`, else 0: NDCG with one right item."""
 
-    name: ClassVar[str] = "ndcg_at_10"
+    k: ClassVar[int]
 
     def value(self, prediction: Prediction, reference: Any) -> float:
-        """Return this row's NDCG@10."""
-        return ndcg(prediction["rank"])
+        """Return this row's NDCG@k."""
+        return ndcg(prediction["rank"], self.k)
 
 
-class HRAt10(Mean):
-    """How often the next item is among the first ten."""
+class HitRate(Mean):
+    """How often the next item is among the first `k`."""
 
-    name: ClassVar[str] = "hr_at_10"
+    k: ClassVar[int]
 
     def value(self, prediction: Prediction, reference: Any) -> float:
         """Return 1 or 0, or the probability of it among ties."""
-        return hit_rate(prediction["rank"])
+        return hit_rate(prediction["rank"], self.k)
+
+
+class NDCGAt5(NDCG):
+    """NDCG@5."""
+
+    name, k = "ndcg_at_5", 5
+
+
+class NDCGAt10(NDCG):
+    """NDCG@10."""
+
+    name, k = "ndcg_at_10", 10
+
+
+class NDCGAt20(NDCG):
+    """NDCG@20."""
+
+    name, k = "ndcg_at_20", 20
+
+
+class HRAt1(HitRate):
+    """HR@1, which is NDCG@1 as well."""
+
+    name, k = "hr_at_1", 1
+
+
+class HRAt5(HitRate):
+    """HR@5."""
+
+    name, k = "hr_at_5", 5
+
+
+class HRAt10(HitRate):
+    """HR@10."""
+
+    name, k = "hr_at_10", 10
+
+
+class HRAt20(HitRate):
+    """HR@20."""
+
+    name, k = "hr_at_20", 20
 
 
 class MRRFull(Mean):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vertebra.host.manager import create_host
 from vertebra_recommendation.catalogue import Catalogue
 from vertebra_recommendation.histories import windows
 from vertebra_recommendation.metrics import (
@@ -96,6 +97,27 @@ def test_scores_of_rows() -> None:
     assert HRAt10().count(prediction, row) == (1.0,)
     assert MRRFull().count(prediction, row) == pytest.approx((1 / 3,))
     assert NDCGAt10Sampled100().count(prediction, row) == HRAt10Sampled100().count(prediction, row) == (1.0,)
+
+
+def test_each_length_of_the_list_has_scores_of_its_own() -> None:
+    host = create_host()
+    seventh = {"rank": {"above": 6, "tied": 0, "of": 50}}
+    found = {
+        name: host.get("metric", name).load()().count(seventh, reference(1, 1))[0]
+        for k in (5, 10, 20)
+        for name in (f"hr_at_{k}", f"ndcg_at_{k}")
+    }
+    gain = pytest.approx(1 / log2(8))
+    assert found == {
+        "hr_at_5": 0,
+        "ndcg_at_5": 0,
+        "hr_at_10": 1,
+        "ndcg_at_10": gain,
+        "hr_at_20": 1,
+        "ndcg_at_20": gain,
+    }
+    first_or_second = {"rank": {"above": 0, "tied": 1, "of": 50}}
+    assert host.get("metric", "hr_at_1").load()().count(first_or_second, reference(1, 1)) == (0.5,)
 
 
 def test_cold_scores_are_over_rows_of_cold_items_alone() -> None:

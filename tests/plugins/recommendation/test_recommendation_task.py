@@ -45,7 +45,8 @@ def run(folder: Path, *arguments: str) -> dict[str, dict[str, float]]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recommendation") / "run"
-    run(folder, "trainer.epochs=8", "data.options={users: 120, series: 8, cold_items: 0.1}", "task.sampled=true")
+    more = "trainer.more_metrics=[hr_at_1,hr_at_20]"
+    run(folder, "trainer.epochs=8", "data.options={users: 120, series: 8, cold_items: 0.1}", "task.sampled=true", more)
     return folder
 
 
@@ -60,6 +61,7 @@ def test_a_tiny_model_learns_what_follows_what_better_than_popularity(trained: P
     assert ours > 1.3 * theirs
     scores = json.loads((trained / "metrics.json").read_text(encoding="utf-8"))["test"]
     assert scores["hr_at_10_sampled_100"] >= scores["hr_at_10"]
+    assert scores["hr_at_1"] <= scores["hr_at_10"] <= scores["hr_at_20"] < 1
     assert 0 < scores["coverage_at_10"] <= 1
 
 
