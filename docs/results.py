@@ -208,6 +208,12 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     **both("Sentiment, Financial PhraseBank", "sentiment/financial_phrasebank", "sentiment/financial_phrasebank"),
     **both("Intents, Banking77", "classification/banking77", "classification/banking77", full=("trainer.epochs=10",)),
+    "classification-banking77-adversarial": Experiment(
+        "Intents, Banking77, adversarial training",
+        "classification/banking77",
+        "classification/banking77",
+        ("trainer.epochs=10", "trainer.behaviours=[fgm]"),
+    ),
     **both("Question answering, SQuADShifts", "qa/squadshifts", "qa/squadshifts"),
     "qa-squad-v2": Experiment(
         "Question answering, half of SQuAD 2.0's development set, after SQuADShifts",
