@@ -11,6 +11,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def module(name: str) -> ModuleType:
+    if str(DOCS) not in sys.path:
+        sys.path.insert(0, str(DOCS))  # as where it is run, for the modules beside it
     spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)

@@ -22,15 +22,15 @@ TINY = (
 )
 
 
-page = module("results_page")
+page, experiments = module("results_page"), module("experiments")
 
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program, with one short experiment, and its files in a folder of the test."""
     loaded = module("results")
-    tiny = loaded.Experiment("A tiny sample", "ner/sample", None, (*TINY, "trainer.max_steps=3"), "small")
-    absent = loaded.Experiment("Not here", "ner/conll2003", "no/such/data")
+    tiny = experiments.Experiment("A tiny sample", "ner/sample", None, (*TINY, "trainer.max_steps=3"), "small")
+    absent = experiments.Experiment("Not here", "ner/conll2003", "no/such/data")
     monkeypatch.setattr(loaded, "EXPERIMENTS", {"tiny": tiny, "absent": absent})
     monkeypatch.setattr(loaded, "FOLDER", tmp_path / "json")
     return loaded
@@ -59,7 +59,7 @@ def test_runs_are_made_once_and_go_on_where_they_were_left(
     monkeypatch.setattr(program, "vertebra", lambda arguments: asked.append(arguments) or 3)
     assert program.main(["tiny", *arguments]) == 3
     assert asked == [["resume", str(second)]]  # the first one is finished
-    changed = program.Experiment("A tiny sample", "ner/sample", None, TINY, "small")
+    changed = experiments.Experiment("A tiny sample", "ner/sample", None, TINY, "small")
     monkeypatch.setattr(program, "EXPERIMENTS", {"tiny": changed})
     assert program.main(["tiny", *arguments]) == 2
     assert "was made by: train task=ner" in capsys.readouterr().err
@@ -69,7 +69,7 @@ def test_an_experiment_may_start_from_what_another_one_learnt(
     program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_step = ("gpu=cpu", "gpu.threads=1", "data.limit=40", "trainer.max_steps=1")
-    later = program.Experiment("After it", "sentiment/sample", None, one_step, "small", after="tiny")
+    later = experiments.Experiment("After it", "sentiment/sample", None, one_step, "small", after="tiny")
     monkeypatch.setattr(program, "EXPERIMENTS", {**program.EXPERIMENTS, "later": later})
     arguments = ["later", "--seeds", "2", "--runs", str(tmp_path / "runs"), "--data", str(tmp_path)]
     assert program.main(arguments) == 0
@@ -85,8 +85,8 @@ def test_an_experiment_may_be_another_ones_runs_evaluated_with_other_settings(
     program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     longer = ("trainer.max_steps=2", "task.max_new_tokens=8", "task.texts_while_training=2")
-    written = program.Experiment("Notes", "summarization/sample", None, (*TINY, *longer), "small")
-    short = program.Experiment(
+    written = experiments.Experiment("Notes", "summarization/sample", None, (*TINY, *longer), "small")
+    short = experiments.Experiment(
         "Short", "summarization/sample", None, ("task.max_new_tokens=1",), "small", again="notes"
     )
     monkeypatch.setattr(program, "EXPERIMENTS", {"notes": written, "short": short})
@@ -117,7 +117,7 @@ def test_an_unknown_experiment_is_refused(program: ModuleType, capsys: pytest.Ca
 
 
 def test_every_experiment_names_its_task_and_its_budget() -> None:
-    for name, one in module("results").EXPERIMENTS.items():
+    for name, one in experiments.EXPERIMENTS.items():
         line = one.arguments("FOLDER", "RUNS")
         assert line[:2] == (
             ["evaluate", f"RUNS/{one.again}/seed-N"] if one.again else ["train", f"task={one.option.split('/')[0]}"]
@@ -201,10 +201,10 @@ def test_a_study_is_one_table_of_its_rows(tmp_path: Path, monkeypatch: pytest.Mo
     loaded = module("results")
     rows = {"none": ("adapter=none",), "frozen": ("adapter=frozen",)}
     settings = (*TINY, "trainer.max_steps=3")
-    study = loaded.Study("Adapters, tiny", "ner/sample", ".", rows, settings)
+    study = experiments.Study("Adapters, tiny", "ner/sample", ".", rows, settings)
     monkeypatch.setattr(loaded, "EXPERIMENTS", study.experiments("tiny"))
     monkeypatch.setattr(loaded, "FOLDER", tmp_path / "json")
-    monkeypatch.setattr(loaded.Experiment, "arguments", without_path(loaded.Experiment.arguments))
+    monkeypatch.setattr(experiments.Experiment, "arguments", without_path(experiments.Experiment.arguments))
     assert loaded.main(["--seeds", "1", "--runs", str(tmp_path / "runs"), "--data", str(tmp_path)]) == 0
     text = page.studies(tmp_path / "json")
     assert "### Adapters, tiny" in text

@@ -115,7 +115,7 @@ def test_notes_and_report_beside_the_scores_of_other_rows_are_theirs(
     out = " ".join(capsys.readouterr().out.split())
     assert "synthetic data" not in out and "report.html" not in out
     assert "test has labels that train lacks and that cannot be predicted: neutral" in out
-    assert "1 rows of test are longer than the context" in out
+    assert "rows of test longer than the context: 1" in out
 
 
 def test_other_rows_are_evaluated_without_baselines_where_the_run_s_own_data_have_gone(

@@ -23,20 +23,24 @@ class NDCG(Mean):
     """1 / log2(1 + place) where the next item is among the first `k`, else 0: NDCG with one right item."""
 
     k: ClassVar[int]
+    ranking: ClassVar[str] = "rank"
+    """Which rank of a prediction is scored."""
 
     def value(self, prediction: Prediction, reference: Any) -> float:
         """Return this row's NDCG@k."""
-        return ndcg(prediction["rank"], self.k)
+        return ndcg(prediction[self.ranking], self.k)
 
 
 class HitRate(Mean):
     """How often the next item is among the first `k`."""
 
     k: ClassVar[int]
+    ranking: ClassVar[str] = "rank"
+    """Which rank of a prediction is scored."""
 
     def value(self, prediction: Prediction, reference: Any) -> float:
         """Return 1 or 0, or the probability of it among ties."""
-        return hit_rate(prediction["rank"], self.k)
+        return hit_rate(prediction[self.ranking], self.k)
 
 
 class NDCGAt5(NDCG):
@@ -91,24 +95,16 @@ class MRRFull(Mean):
         return reciprocal(prediction["rank"])
 
 
-class NDCGAt10Sampled100(Mean):
+class NDCGAt10Sampled100(NDCGAt10):
     """NDCG@10 among 100 random unseen items: not comparable with the full ranking (Krichene and Rendle 2020)."""
 
-    name: ClassVar[str] = "ndcg_at_10_sampled_100"
-
-    def value(self, prediction: Prediction, reference: Any) -> float:
-        """Return this row's sampled NDCG@10."""
-        return ndcg(prediction["rank_sampled"])
+    name, ranking = "ndcg_at_10_sampled_100", "rank_sampled"
 
 
-class HRAt10Sampled100(Mean):
+class HRAt10Sampled100(HRAt10):
     """HR@10 among 100 random unseen items: not comparable with the full ranking (Krichene and Rendle 2020)."""
 
-    name: ClassVar[str] = "hr_at_10_sampled_100"
-
-    def value(self, prediction: Prediction, reference: Any) -> float:
-        """Return this row's sampled HR@10."""
-        return hit_rate(prediction["rank_sampled"])
+    name, ranking = "hr_at_10_sampled_100", "rank_sampled"
 
 
 class OfColdItems(Metric):

@@ -18,7 +18,7 @@ def data_notes(
     return [
         *said,
         *unseen_labels(task, rows),
-        *(f"{count} rows of {split} are longer than the context" for split, count in too_long.items()),
+        *(f"rows of {split} longer than the context: {count}" for split, count in too_long.items()),
         *task.notes({split: one.features for split, one in encoded.items()}),
     ]
 
